@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# What every part of the dev set-up needs: where things lie, how it speaks,
+# how it gives up. Sourced, never run.
+
+PROJECT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd -P)
+DEV=$PROJECT/.dev
+BIN=$DEV/bin
+RUN=$DEV/run
+# The dev set-up cannot work on this machine (EX_UNAVAILABLE of sysexits.h).
+readonly UNAVAILABLE=69
+
+# Debian keeps iptables, ip and runc where a plain user's PATH does not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+say() { printf 'dev: %s\n' "$*" >&2; }
+
+# give_up REASON REMEDY: the one message of a machine where this cannot work.
+give_up() {
+  printf 'dev: %s\n     Remedy: %s\n' "$1" "$2" >&2
+  exit "$UNAVAILABLE"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# version_at_least HAVE WANT
+version_at_least() {
+  [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
+}
+
+# wait_until SECONDS COMMAND...: polls a cheap check, ten times a second.
+wait_until() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
+# file_is FILE SHA256
+file_is() {
+  [[ -f $1 ]] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status
+}
+
+# One change of the dev folder at a time, whoever runs the scripts.
+# locked COMMAND...; `detached` keeps the lock from the servers it starts.
+locked() {
+  mkdir -p "$DEV"
+  exec {DEV_LOCK}>"$DEV/lock"
+  flock "$DEV_LOCK"
+  "$@"
+  exec {DEV_LOCK}>&-
+}

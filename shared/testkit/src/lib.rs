@@ -1,0 +1,21 @@
+//! Real servers for tests, and ways to hurt them.
+//!
+//! Owns: starting a real `nats-server` ([`NatsServer`]) and any other program
+//! ([`Child`]) so that neither outlives the test, and finding the BuildKit, the
+//! base image and the registry of the dev stack ([`stack`]).
+//!
+//! Refuses: fakes, and anything that production code could depend on; this is a
+//! dev-dependency only. What is missing is a panic that names the remedy, never
+//! a skipped test.
+//!
+//! Invariant: when a test process ends, in whatever way, so do the servers that
+//! it started.
+
+mod child;
+mod nats;
+mod output;
+pub mod stack;
+
+pub use child::Child;
+pub use nats::NatsServer;
+pub use output::{Ended, Output};
