@@ -1,0 +1,8 @@
+//! What travels over HTTP: wire types and the typed client.
+//!
+//! Owns the JSON shapes of Daytona's contract ([`types`]) and of Slipway's own
+//! additions ([`own`]). Refuses behaviour: what a request means is decided by
+//! the scheduler. Invariant: fields are only ever added.
+
+pub mod own;
+pub mod types;

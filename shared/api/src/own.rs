@@ -1,0 +1,145 @@
+//! Bodies of Slipway's own additions under `/api/v1`, and of the NATS service
+//! `slipway.submit`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use slipway_domain::failure::Failure;
+
+use crate::types::CreateSnapshot;
+
+/// `GET /api/v1/jobs/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// UUID.
+    pub id: String,
+    /// What it makes.
+    pub snapshot_id: String,
+    /// The snapshot's name; empty once the snapshot is gone.
+    pub snapshot_name: String,
+    /// `build`.
+    pub kind: String,
+    /// Where it runs.
+    pub region: String,
+    /// `cpu` or `gpu`.
+    pub class: String,
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled` or `dead`.
+    pub state: String,
+    /// Why it waits, for example `no worker of class gpu in eu`.
+    pub waiting: Option<String>,
+    /// Why it ended badly, if it did.
+    pub failure: Option<Failure>,
+    /// Every attempt so far, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Steps taken from the cache, once it succeeded.
+    pub cached_steps: Option<u32>,
+    /// Steps in all, once it succeeded.
+    pub total_steps: Option<u32>,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+}
+
+/// One attempt of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// Who held it.
+    pub worker: Option<String>,
+    /// When it was claimed.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended without an image.
+    pub failure: Option<Failure>,
+}
+
+/// `GET /api/v1/workers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Worker {
+    /// Its name.
+    pub id: String,
+    /// Where it works.
+    pub region: String,
+    /// `cpu`, `gpu` or both.
+    pub classes: Vec<String>,
+    /// Its GPU: a name, or `simulated`; null without class `gpu`.
+    pub gpu: Option<String>,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// Jobs that it runs now, of every organization.
+    pub running: u32,
+    /// Version of the program.
+    pub version: String,
+    /// BuildKit as the worker found it.
+    pub buildkit: String,
+    /// `host:port` of its registry routes.
+    pub registry: String,
+    /// Whether it takes no new jobs.
+    pub draining: bool,
+    /// When the process started.
+    pub started_at: Timestamp,
+}
+
+/// `GET /api/v1/regions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegionStatus {
+    /// Its name.
+    pub id: String,
+    /// Whether requests that name no region go there.
+    pub default: bool,
+    /// Classes that the region is meant to have.
+    pub classes: Vec<String>,
+    /// Live workers.
+    pub workers: u32,
+    /// What their GPUs are: names, or `simulated`.
+    pub gpus: Vec<String>,
+    /// `host:port` of the region's registry, if a worker serves it.
+    pub registry: Option<String>,
+    /// Jobs that wait.
+    pub queued: u32,
+    /// Jobs that run.
+    pub running: u32,
+}
+
+/// Request of the NATS service `slipway.submit`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubmitRequest {
+    /// The API key that pays for it.
+    pub api_key: String,
+    /// What to make, as `POST /api/snapshots` takes it.
+    pub snapshot: CreateSnapshot,
+}
+
+/// Answer of the NATS service `slipway.submit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubmitResponse {
+    /// The new snapshot.
+    pub snapshot_id: String,
+    /// The job that makes it.
+    pub job_id: String,
+}
+
+/// Request of the NATS service `slipway.authorize`: may this key use the
+/// region's registry? Only the hash of the key travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizeRequest {
+    /// SHA-256 of the key, hex.
+    pub key_hash: String,
+}
+
+/// Answer of the NATS service `slipway.authorize`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizeResponse {
+    /// Whose key it is; null if it is no valid key.
+    pub organization_id: Option<String>,
+}

@@ -1,0 +1,200 @@
+//! Bodies of Daytona's contract under `/api`, as its clients read and write
+//! them: every key is present, null where nothing is known.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// `POST /api/snapshots`. Unknown keys are ignored, as Daytona's server does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateSnapshot {
+    /// Unique name in the organization.
+    pub name: String,
+    /// A registry image; exclusive with `build_info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_name: Option<String>,
+    /// Entrypoint of a registry image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Virtual CPUs, default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// GPUs, 0 or 1, default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// Memory in GiB, default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u32>,
+    /// Disk in GiB, default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u32>,
+    /// A Dockerfile build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_info: Option<CreateBuildInfo>,
+    /// Where; the default region if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_id: Option<String>,
+}
+
+/// What to build. The keys after `context_hashes` are Slipway's own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateBuildInfo {
+    /// The Dockerfile's text.
+    pub dockerfile_content: String,
+    /// Hashes under which contexts were uploaded.
+    #[serde(default)]
+    pub context_hashes: Vec<String>,
+    /// Build arguments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub build_args: BTreeMap<String, String>,
+    /// The stage to build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Run every step anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_cache: bool,
+    /// Labels added to the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Whether `.dockerignore` was applied when the context was packed. If not,
+    /// the worker applies the one that it finds at the context's root.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub context_filtered: bool,
+}
+
+/// A snapshot, as every endpoint answers it (`SnapshotDto`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// UUID.
+    pub id: String,
+    /// Whose it is.
+    pub organization_id: String,
+    /// Whether every organization may use it.
+    pub general: bool,
+    /// Its name.
+    pub name: String,
+    /// The registry image it was made from; empty for builds.
+    pub image_name: String,
+    /// `pending`, `building`, `pulling`, `active`, `inactive`, `error`,
+    /// `build_failed` or `removing`.
+    pub state: String,
+    /// Compressed size in GiB (2^30 bytes).
+    pub size: Option<f64>,
+    /// Entrypoint, then command, of the image.
+    pub entrypoint: Option<Vec<String>>,
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// GPUs.
+    pub gpu: u32,
+    /// Memory in GiB.
+    pub mem: u32,
+    /// Disk in GiB.
+    pub disk: u32,
+    /// Why it failed, if it did.
+    pub error_reason: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+    /// When it was last used.
+    pub last_used_at: Option<Timestamp>,
+    /// Always null: Slipway makes no snapshots from sandboxes.
+    pub source_sandbox_id: Option<String>,
+    /// What was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_info: Option<BuildInfo>,
+    /// The regions that have it.
+    #[serde(default)]
+    pub region_ids: Vec<String>,
+    /// What an OCI client in its region pulls, `host/repository@digest`; set
+    /// once it is active.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "ref")]
+    pub reference: Option<String>,
+    /// Digest of the image's manifest; set once it is active. Slipway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The job that makes it, or made it last. Slipway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildInfo {
+    /// The Dockerfile's text.
+    pub dockerfile_content: String,
+    /// Hashes of its contexts.
+    pub context_hashes: Vec<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+    /// `daytona-<sha256>:daytona`.
+    pub snapshot_ref: String,
+}
+
+/// One page of snapshots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaginatedSnapshots {
+    /// The snapshots.
+    pub items: Vec<Snapshot>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// This page, from 1.
+    pub page: u64,
+    /// How many pages there are; 0 if there is nothing.
+    pub total_pages: u64,
+}
+
+/// `GET /api/snapshots`: what to list.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListSnapshots {
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<u64>,
+    /// 1 to 200, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Part of the name, in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `name`, `state`, `lastUsedAt` (default) or `createdAt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<String>,
+    /// `asc` or `desc` (default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+}
+
+/// The address of something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Url {
+    /// Absolute, without query.
+    pub url: String,
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// Path of the request.
+    pub path: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The HTTP status once more.
+    pub status_code: u16,
+    /// Its reason phrase, for example `Not Found`.
+    pub error: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// A stable word for programs, for example `snapshot_not_found`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}

@@ -1,0 +1,131 @@
+//! Why an attempt failed, whose fault it was, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+/// The reason an attempt ended without an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong; decides between ending the job and trying again.
+    pub kind: FailureKind,
+    /// For people: what happened and what to do. Never holds a secret.
+    pub message: String,
+    /// The place in the Dockerfile, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Exit code of the process that failed, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u32>,
+}
+
+impl Failure {
+    /// A failure without a place in the Dockerfile.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), location: None, exit_code: None }
+    }
+}
+
+/// A place in a Dockerfile, from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// First line.
+    pub line: u32,
+    /// Column, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The text of the lines meant.
+    pub snippet: String,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// A RUN step ended with a non-zero exit code.
+    RunFailed,
+    /// The Dockerfile cannot be read or asks for what does not exist.
+    DockerfileInvalid,
+    /// A base image does not exist or may not be read.
+    BaseImageUnavailable,
+    /// A COPY or ADD names a file that the context lacks.
+    CopySourceMissing,
+    /// The build needs a secret that was not given.
+    SecretMissing,
+    /// The build context was never uploaded, or not for this organization.
+    ContextMissing,
+    /// The build context is not a tar, or names paths outside itself.
+    ContextInvalid,
+    /// The result is not for the platform that was asked for.
+    PlatformMismatch,
+    /// It took longer than allowed.
+    TimedOut,
+    /// The job's message cannot be understood by this worker.
+    JobInvalid,
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// BuildKit went away or could not be reached.
+    BuildkitUnavailable,
+    /// The object store or the registry routes failed.
+    StoreUnavailable,
+    /// The worker died or lost its lease.
+    WorkerLost,
+    /// The worker is shutting down and hands the job back.
+    HandedBack,
+    /// A fault of Slipway itself.
+    Internal,
+}
+
+/// Whose doing a failure was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The user's own input: the same input fails again, so the job ends.
+    Input,
+    /// The infrastructure: another attempt may succeed.
+    Infrastructure,
+}
+
+impl FailureKind {
+    /// Whose doing it was.
+    #[must_use]
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::RunFailed
+            | Self::DockerfileInvalid
+            | Self::BaseImageUnavailable
+            | Self::CopySourceMissing
+            | Self::SecretMissing
+            | Self::ContextMissing
+            | Self::ContextInvalid
+            | Self::PlatformMismatch
+            | Self::TimedOut
+            | Self::JobInvalid
+            | Self::Cancelled => Cause::Input,
+            Self::BuildkitUnavailable
+            | Self::StoreUnavailable
+            | Self::WorkerLost
+            | Self::HandedBack
+            | Self::Internal => Cause::Infrastructure,
+        }
+    }
+
+    /// Whether the Dockerfile itself failed, which clients see as the state
+    /// `build_failed` instead of `error`.
+    #[must_use]
+    pub const fn is_build_failure(self) -> bool {
+        matches!(
+            self,
+            Self::RunFailed
+                | Self::DockerfileInvalid
+                | Self::BaseImageUnavailable
+                | Self::CopySourceMissing
+                | Self::SecretMissing
+        )
+    }
+
+    /// Whether another attempt may start at once, since the worker that held
+    /// this one is gone and waiting would help nobody.
+    #[must_use]
+    pub const fn retries_at_once(self) -> bool {
+        matches!(self, Self::WorkerLost | Self::HandedBack)
+    }
+}

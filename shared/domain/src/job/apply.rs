@@ -1,0 +1,226 @@
+//! The transition function of jobs.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    AttemptRecord, Effect, IllegalTransition, JobEvent, JobRecord, JobState, LogState, RetryPolicy,
+    Transition,
+};
+use crate::attempt::{Attempt, AttemptNumber};
+use crate::failure::{Cause, Failure, FailureKind};
+use crate::ids::WorkerId;
+use crate::image::BuiltImage;
+use crate::snapshot::SnapshotEvent;
+
+/// How an event's attempt relates to the record.
+enum Standing {
+    /// The attempt waits, and nobody has reported on it yet.
+    Waiting,
+    /// The very claim that holds the job.
+    Holder,
+    /// The job is over, or this claim is the one that ended it.
+    Over,
+}
+
+impl JobRecord {
+    /// Applies `event` at `now`. The caller stores `next` by compare-and-set,
+    /// then performs the effects. A repeated event returns the record as it is,
+    /// with no effects.
+    ///
+    /// # Errors
+    /// An event of an attempt that does not hold the job is refused.
+    pub fn apply(
+        &self,
+        event: JobEvent,
+        now: Timestamp,
+        retry: &RetryPolicy,
+    ) -> Result<Transition, IllegalTransition> {
+        match event {
+            JobEvent::Started { attempt, worker } => self.on_started(attempt, worker, now),
+            JobEvent::Published { attempt, worker, image } => {
+                self.on_published(attempt, worker, image, now)
+            }
+            JobEvent::Failed { attempt, worker, failure } => {
+                self.on_failed(attempt, Some(worker), failure, now, retry)
+            }
+            JobEvent::LeaseLost { attempt } => {
+                let who = match &self.state {
+                    JobState::Running { worker, .. } => format!("worker `{worker}`"),
+                    _ => "the worker".to_owned(),
+                };
+                let message = format!("{who} stopped responding and lost its lease");
+                let failure = Failure::new(FailureKind::WorkerLost, message);
+                self.on_failed(attempt, None, failure, now, retry)
+            }
+            JobEvent::Cancel => Ok(self.on_cancel(now)),
+            JobEvent::LogArchived => Ok(self.on_log_archived()),
+        }
+    }
+
+    fn on_started(
+        &self,
+        attempt: Attempt,
+        worker: WorkerId,
+        now: Timestamp,
+    ) -> Result<Transition, IllegalTransition> {
+        match self.standing(attempt)? {
+            Standing::Waiting => {
+                let mut next = self.moved(JobState::Running { attempt, worker: worker.clone() }, now);
+                next.attempt_mut(attempt.number, now).worker = Some(worker);
+                Ok(Transition { next, snapshot: Some(SnapshotEvent::Started), effects: vec![] })
+            }
+            Standing::Holder | Standing::Over => Ok(self.unchanged()),
+        }
+    }
+
+    fn on_published(
+        &self,
+        attempt: Attempt,
+        worker: WorkerId,
+        image: BuiltImage,
+        now: Timestamp,
+    ) -> Result<Transition, IllegalTransition> {
+        match self.standing(attempt)? {
+            Standing::Waiting | Standing::Holder => {
+                let state = JobState::Succeeded { attempt, image: image.clone() };
+                let mut next = self.moved(state, now);
+                let record = next.attempt_mut(attempt.number, now);
+                record.worker = Some(worker);
+                record.ended_at = Some(now);
+                Ok(next.over(Some(SnapshotEvent::Published(image)), None))
+            }
+            Standing::Over => Ok(self.unchanged()),
+        }
+    }
+
+    fn on_failed(
+        &self,
+        attempt: Attempt,
+        worker: Option<WorkerId>,
+        failure: Failure,
+        now: Timestamp,
+        retry: &RetryPolicy,
+    ) -> Result<Transition, IllegalTransition> {
+        match self.standing(attempt)? {
+            Standing::Waiting | Standing::Holder => {}
+            Standing::Over => return Ok(self.unchanged()),
+        }
+        let mut next = self.clone();
+        next.updated_at = now;
+        let record = next.attempt_mut(attempt.number, now);
+        record.worker = worker.or(record.worker.take());
+        record.ended_at = Some(now);
+        record.failure = Some(failure.clone());
+
+        if failure.kind.cause() == Cause::Input {
+            next.state = JobState::Failed { failure: failure.clone() };
+            return Ok(next.over(Some(SnapshotEvent::Failed(failure)), None));
+        }
+        if attempt.number.get() >= retry.max_attempts {
+            let message = format!("gave up after {} attempts: {}", attempt.number, failure.message);
+            let failure = Failure { message, ..failure };
+            next.state = JobState::Dead { failure: failure.clone() };
+            return Ok(next.over(Some(SnapshotEvent::Failed(failure)), None));
+        }
+        let not_before = if failure.kind.retries_at_once() {
+            None
+        } else {
+            Some(now + self.pause_after(attempt.number, retry))
+        };
+        next.state = JobState::Queued { attempt: attempt.number.next(), not_before };
+        let effects =
+            vec![Effect::CloseLease { attempt: attempt.number }, Effect::Dispatch];
+        Ok(Transition { next, snapshot: None, effects })
+    }
+
+    fn on_cancel(&self, now: Timestamp) -> Transition {
+        let holder = match &self.state {
+            JobState::Queued { .. } => None,
+            JobState::Running { worker, .. } => Some(worker.clone()),
+            JobState::Succeeded { .. }
+            | JobState::Failed { .. }
+            | JobState::Cancelled
+            | JobState::Dead { .. } => return self.unchanged(),
+        };
+        let current = self.current_attempt();
+        let mut next = self.moved(JobState::Cancelled, now);
+        next.attempt_mut(current, now).ended_at = Some(now);
+        next.over(Some(SnapshotEvent::Cancelled), holder)
+    }
+
+    fn on_log_archived(&self) -> Transition {
+        let mut transition = self.unchanged();
+        if self.state.is_over() {
+            transition.next.log = LogState::Archived;
+        }
+        transition
+    }
+
+    /// Where an event's attempt stands, or why it is refused.
+    fn standing(&self, attempt: Attempt) -> Result<Standing, IllegalTransition> {
+        let (job, event, current) = (self.id, attempt.number, self.current_attempt());
+        if event > current {
+            return Err(IllegalTransition::FutureAttempt { job, event, current });
+        }
+        match &self.state {
+            JobState::Succeeded { attempt: winner, .. } if *winner == attempt => Ok(Standing::Over),
+            JobState::Failed { .. } | JobState::Cancelled | JobState::Dead { .. }
+                if event == current =>
+            {
+                Ok(Standing::Over)
+            }
+            JobState::Queued { .. } if event == current => Ok(Standing::Waiting),
+            JobState::Running { attempt: holder, .. } if *holder == attempt => Ok(Standing::Holder),
+            JobState::Running { .. } | JobState::Succeeded { .. } if event == current => {
+                Err(IllegalTransition::OtherClaim { job, event })
+            }
+            JobState::Queued { .. }
+            | JobState::Running { .. }
+            | JobState::Succeeded { .. }
+            | JobState::Failed { .. }
+            | JobState::Cancelled
+            | JobState::Dead { .. } => Err(IllegalTransition::StaleAttempt { job, event, current }),
+        }
+    }
+
+    fn moved(&self, state: JobState, now: Timestamp) -> Self {
+        Self { state, updated_at: now, ..self.clone() }
+    }
+
+    fn unchanged(&self) -> Transition {
+        Transition { next: self.clone(), snapshot: None, effects: vec![] }
+    }
+
+    /// The transition into a state that ends the job.
+    fn over(self, snapshot: Option<SnapshotEvent>, notify: Option<WorkerId>) -> Transition {
+        let mut effects = vec![Effect::CloseLease { attempt: self.current_attempt() }];
+        effects.extend(notify.map(|worker| Effect::NotifyWorker { worker }));
+        effects.push(Effect::SealLog);
+        Transition { next: self, snapshot, effects }
+    }
+
+    /// The entry of an attempt, made if this is its first event.
+    fn attempt_mut(&mut self, number: AttemptNumber, now: Timestamp) -> &mut AttemptRecord {
+        let known = self.attempts.iter().position(|attempt| attempt.number == number);
+        let index = known.unwrap_or_else(|| {
+            self.attempts.push(AttemptRecord {
+                number,
+                worker: None,
+                started_at: Some(now),
+                ended_at: None,
+                failure: None,
+            });
+            self.attempts.len() - 1
+        });
+        &mut self.attempts[index]
+    }
+
+    /// Exponential pause with jitter of up to a half, drawn from the job's id so
+    /// that jobs which failed together do not come back together.
+    fn pause_after(&self, attempt: AttemptNumber, retry: &RetryPolicy) -> SignedDuration {
+        let doublings = attempt.get().saturating_sub(1).min(16);
+        let full = retry.base.saturating_mul(1 << doublings).min(retry.max);
+        let noise = i32::from(self.id.as_uuid().as_bytes()[15]);
+        full / 2 + (full / 2) * noise / 255
+    }
+}

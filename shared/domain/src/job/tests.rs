@@ -1,0 +1,238 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use slipway_oci::Digest;
+use uuid::Uuid;
+
+use super::*;
+use crate::attempt::Nonce;
+use crate::failure::FailureKind;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn digest(n: u8) -> Digest {
+    format!("sha256:{}", format!("{n:02x}").repeat(32)).parse().unwrap()
+}
+
+fn image(n: u8) -> BuiltImage {
+    BuiltImage {
+        digest: digest(n),
+        config_digest: digest(n),
+        size: 1,
+        entrypoint: vec![],
+        cmd: vec![],
+        layers: 1,
+        cached_steps: 0,
+        total_steps: 1,
+    }
+}
+
+fn job() -> JobRecord {
+    let new = NewJob {
+        id: JobId::from_uuid(Uuid::from_u128(7)),
+        organization: OrganizationId::from_uuid(Uuid::from_u128(1)),
+        snapshot: SnapshotId::from_uuid(Uuid::from_u128(2)),
+        region: "us".parse().unwrap(),
+        class: Class::Cpu,
+        kind: JobKind::Build,
+    };
+    JobRecord::new(new, NOW)
+}
+
+fn claim(number: u32, nonce: u128) -> Attempt {
+    let nonce = Nonce::from_uuid(Uuid::from_u128(nonce));
+    Attempt { number: AttemptNumber::new(number), nonce }
+}
+
+fn worker() -> WorkerId {
+    "w1".parse().unwrap()
+}
+
+fn started(attempt: Attempt) -> JobEvent {
+    JobEvent::Started { attempt, worker: worker() }
+}
+
+fn published(attempt: Attempt, n: u8) -> JobEvent {
+    JobEvent::Published { attempt, worker: worker(), image: image(n) }
+}
+
+fn failed(attempt: Attempt, kind: FailureKind) -> JobEvent {
+    JobEvent::Failed { attempt, worker: worker(), failure: Failure::new(kind, "because") }
+}
+
+fn step(job: &JobRecord, event: JobEvent) -> Transition {
+    job.apply(event, NOW, &RetryPolicy::default()).unwrap()
+}
+
+#[test]
+fn a_build_runs_and_succeeds_once() {
+    let running = step(&job(), started(claim(1, 1)));
+    assert_eq!(running.snapshot, Some(SnapshotEvent::Started));
+    let done = step(&running.next, published(claim(1, 1), 9));
+    assert_eq!(done.next.state.name(), "succeeded");
+    assert_eq!(done.snapshot, Some(SnapshotEvent::Published(image(9))));
+    let closed = Effect::CloseLease { attempt: AttemptNumber::FIRST };
+    assert_eq!(done.effects, vec![closed, Effect::SealLog]);
+
+    let again = step(&done.next, published(claim(1, 1), 9));
+    assert_eq!((again.next, again.snapshot, again.effects), (done.next, None, vec![]));
+}
+
+#[test]
+fn a_lost_lease_sends_the_next_attempt_and_refuses_the_old_one() {
+    let running = step(&job(), started(claim(1, 1))).next;
+    let lost = step(&running, JobEvent::LeaseLost { attempt: claim(1, 1) });
+    let waiting = AttemptNumber::new(2);
+    assert_eq!(lost.next.state, JobState::Queued { attempt: waiting, not_before: None });
+    assert!(lost.effects.contains(&Effect::Dispatch));
+
+    let zombie = lost.next.apply(published(claim(1, 1), 9), NOW, &RetryPolicy::default());
+    assert!(matches!(zombie, Err(IllegalTransition::StaleAttempt { .. })), "{zombie:?}");
+}
+
+#[test]
+fn a_second_claim_of_the_same_attempt_is_refused() {
+    let running = step(&job(), started(claim(1, 1))).next;
+    for event in [started(claim(1, 2)), published(claim(1, 2), 9)] {
+        let refused = running.apply(event, NOW, &RetryPolicy::default());
+        assert!(matches!(refused, Err(IllegalTransition::OtherClaim { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn the_users_own_failure_ends_the_job_at_once() {
+    let running = step(&job(), started(claim(1, 1))).next;
+    let over = step(&running, failed(claim(1, 1), FailureKind::RunFailed));
+    assert_eq!(over.next.state.name(), "failed");
+    assert!(!over.effects.contains(&Effect::Dispatch));
+}
+
+#[test]
+fn infrastructure_failures_are_retried_with_growing_pauses_and_then_dead() {
+    let retry = RetryPolicy::default();
+    let mut job = job();
+    let mut pauses = vec![];
+    for number in 1..=retry.max_attempts {
+        job = step(&job, started(claim(number, 1))).next;
+        job = step(&job, failed(claim(number, 1), FailureKind::BuildkitUnavailable)).next;
+        if let JobState::Queued { not_before: Some(time), .. } = job.state {
+            pauses.push(time.duration_since(NOW));
+        }
+    }
+    assert_eq!(job.state.name(), "dead");
+    assert_eq!(job.attempts.len(), 5);
+    assert!(pauses.windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= retry.max));
+}
+
+#[test]
+fn cancel_stops_the_holder_and_nothing_comes_after() {
+    let running = step(&job(), started(claim(1, 1))).next;
+    let over = step(&running, JobEvent::Cancel);
+    assert!(over.effects.contains(&Effect::NotifyWorker { worker: worker() }));
+    let late = step(&over.next, published(claim(1, 1), 9));
+    assert_eq!(late.next, over.next);
+    assert_eq!(late.snapshot, None);
+}
+
+#[test]
+fn every_state_answers_every_event() {
+    let queued = job();
+    let running = step(&queued, started(claim(1, 1))).next;
+    let retried = step(&running, JobEvent::LeaseLost { attempt: claim(1, 1) }).next;
+    let states = [
+        ("queued 1", queued.clone()),
+        ("running 1", running.clone()),
+        ("queued 2", retried.clone()),
+        ("running 2", step(&retried, started(claim(2, 1))).next),
+        ("succeeded 1", step(&running, published(claim(1, 1), 9)).next),
+        ("failed 1", step(&running, failed(claim(1, 1), FailureKind::RunFailed)).next),
+        ("cancelled", step(&queued, JobEvent::Cancel).next),
+    ];
+    let events = [
+        ("started 1", started(claim(1, 1))),
+        ("published 1", published(claim(1, 1), 9)),
+        ("failed 1", failed(claim(1, 1), FailureKind::RunFailed)),
+        ("unavailable 1", failed(claim(1, 1), FailureKind::StoreUnavailable)),
+        ("lease lost 1", JobEvent::LeaseLost { attempt: claim(1, 1) }),
+        ("started 2", started(claim(2, 1))),
+        ("cancel", JobEvent::Cancel),
+        ("log archived", JobEvent::LogArchived),
+    ];
+    let mut table = String::new();
+    for (state, record) in &states {
+        for (name, event) in &events {
+            let outcome = match record.apply(event.clone(), NOW, &RetryPolicy::default()) {
+                Ok(t) if t.next == *record && t.effects.is_empty() => "-".to_owned(),
+                Ok(t) => format!("{} {:?}", t.next.state.name(), t.effects),
+                Err(refused) => format!("refused: {refused}"),
+            };
+            table.push_str(&format!("{state:12} + {name:14} => {outcome}\n"));
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+/// Any worker's event, as the streams may deliver it.
+fn any_event() -> impl Strategy<Value = JobEvent> {
+    let claims = (1..=6_u32, 1..=2_u128).prop_map(|(number, nonce)| claim(number, nonce));
+    (claims, 0..7_u8).prop_map(|(attempt, which)| match which {
+        0 | 1 => started(attempt),
+        2 => published(attempt, attempt.number.get() as u8),
+        3 => failed(attempt, FailureKind::RunFailed),
+        4 => failed(attempt, FailureKind::StoreUnavailable),
+        5 => JobEvent::LeaseLost { attempt },
+        _ => JobEvent::Cancel,
+    })
+}
+
+proptest! {
+    /// Whatever is duplicated, dropped or reordered: a job ends at most once,
+    /// attempts never go back, and a repeated event changes nothing.
+    #[test]
+    fn any_history_ends_at_most_once(events in prop::collection::vec(any_event(), 0..60)) {
+        let retry = RetryPolicy::default();
+        let mut job = job();
+        let mut endings = 0;
+        for event in events {
+            let Ok(transition) = job.apply(event.clone(), NOW, &retry) else { continue };
+            prop_assert!(transition.next.current_attempt() >= job.current_attempt());
+            if job.state.is_over() {
+                prop_assert_eq!(&transition.next, &job);
+                prop_assert!(transition.effects.is_empty());
+            } else if transition.next.state.is_over() {
+                endings += 1;
+                prop_assert!(transition.effects.contains(&Effect::SealLog));
+            }
+            if let Ok(again) = transition.next.apply(event, NOW, &retry) {
+                prop_assert_eq!(&again.next, &transition.next);
+                prop_assert!(again.effects.is_empty());
+            }
+            job = transition.next;
+        }
+        prop_assert!(endings <= 1);
+        prop_assert!(job.attempts.len() <= retry.max_attempts as usize);
+    }
+
+    /// Only the claim that the record names can make an image count.
+    #[test]
+    fn only_the_holder_publishes(noise in prop::collection::vec(any_event(), 0..40)) {
+        let retry = RetryPolicy::default();
+        let mut job = job();
+        for event in noise {
+            let holder = match &job.state {
+                JobState::Running { attempt, .. } => Some(*attempt),
+                _ => None,
+            };
+            let waiting = matches!(job.state, JobState::Queued { .. });
+            let Ok(transition) = job.apply(event.clone(), NOW, &retry) else { continue };
+            if let (Some(SnapshotEvent::Published(_)), JobEvent::Published { attempt, .. }) =
+                (&transition.snapshot, &event)
+            {
+                prop_assert!(holder == Some(*attempt)
+                    || (waiting && attempt.number == job.current_attempt()));
+            }
+            job = transition.next;
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of Slipway: identifiers, lifecycles, events and job specs.
+//!
+//! Owns what every part must agree on. Refuses IO, clocks and randomness: time
+//! and new identifiers are handed in. Invariant: a lifecycle moves only through
+//! its `apply` function, so that every part can predict every other.
+
+pub mod attempt;
+pub mod failure;
+pub mod ids;
+pub mod image;
+pub mod job;
+pub mod lease;
+pub mod log;
+pub mod message;
+pub mod organization;
+pub mod region;
+pub mod snapshot;
+pub mod spec;
+pub mod worker;
+
+pub use attempt::{Attempt, AttemptNumber, Nonce};
+pub use failure::{Failure, FailureKind};
+pub use ids::{JobId, OrganizationId, SnapshotId, WorkerId};
+pub use image::BuiltImage;
+pub use log::{LogEntry, LogEvent, LogSeq};
+pub use region::{Class, Region};

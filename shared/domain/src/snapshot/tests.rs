@@ -1,0 +1,100 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::failure::FailureKind;
+use crate::spec::BuildSpec;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn job_id(n: u128) -> JobId {
+    JobId::from_uuid(Uuid::from_u128(n))
+}
+
+fn snapshot() -> SnapshotRecord {
+    let source = JobSpec::Build(BuildSpec {
+        dockerfile: "FROM scratch".into(),
+        contexts: vec![],
+        context_filtered: false,
+        build_args: BTreeMap::new(),
+        target: None,
+        no_cache: false,
+        labels: BTreeMap::new(),
+        platform: "linux/amd64".into(),
+    });
+    let new = NewSnapshot {
+        id: SnapshotId::from_uuid(Uuid::from_u128(2)),
+        organization: OrganizationId::from_uuid(Uuid::from_u128(1)),
+        name: "hello".into(),
+        region: "us".parse().unwrap(),
+        class: Class::Cpu,
+        resources: Resources::default(),
+        source,
+        job: job_id(1),
+    };
+    SnapshotRecord::new(new, NOW)
+}
+
+fn image() -> BuiltImage {
+    let digest: slipway_oci::Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+    BuiltImage {
+        digest: digest.clone(),
+        config_digest: digest,
+        size: 1,
+        entrypoint: vec![],
+        cmd: vec![],
+        layers: 1,
+        cached_steps: 0,
+        total_steps: 1,
+    }
+}
+
+fn any_event() -> impl Strategy<Value = SnapshotEvent> {
+    prop_oneof![
+        Just(SnapshotEvent::Started),
+        Just(SnapshotEvent::Published(image())),
+        Just(SnapshotEvent::Failed(Failure::new(FailureKind::RunFailed, "x"))),
+        Just(SnapshotEvent::Failed(Failure::new(FailureKind::ContextMissing, "x"))),
+        Just(SnapshotEvent::Cancelled),
+        Just(SnapshotEvent::Remove),
+    ]
+}
+
+#[test]
+fn a_dockerfile_failure_is_build_failed_and_any_other_is_error() {
+    let building = snapshot().apply(job_id(1), SnapshotEvent::Started, NOW);
+    for (kind, state) in
+        [(FailureKind::RunFailed, "build_failed"), (FailureKind::ContextMissing, "error")]
+    {
+        let failed = SnapshotEvent::Failed(Failure::new(kind, "x"));
+        assert_eq!(building.apply(job_id(1), failed, NOW).state.name(), state);
+    }
+}
+
+#[test]
+fn another_job_has_no_say() {
+    let record = snapshot();
+    assert_eq!(record.apply(job_id(9), SnapshotEvent::Published(image()), NOW), record);
+}
+
+proptest! {
+    #[test]
+    fn removal_is_final_and_outcomes_absorb(events in prop::collection::vec(any_event(), 0..30)) {
+        let mut record = snapshot();
+        for event in events {
+            let next = record.apply(job_id(1), event.clone(), NOW);
+            if record.state == SnapshotState::Removing {
+                prop_assert_eq!(&next, &record);
+            }
+            if record.state.image().is_some() || record.state.failure().is_some() {
+                prop_assert!(next == record || next.state == SnapshotState::Removing);
+            }
+            prop_assert_eq!(&next.apply(job_id(1), event, NOW), &next);
+            record = next;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a job is asked to do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The work of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum JobSpec {
+    /// Build a Dockerfile.
+    Build(BuildSpec),
+}
+
+impl JobSpec {
+    /// The token of the kind in subjects.
+    #[must_use]
+    pub const fn kind(&self) -> JobKind {
+        match self {
+            Self::Build(_) => JobKind::Build,
+        }
+    }
+}
+
+/// The kind of a job: a token of its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// From a Dockerfile.
+    Build,
+}
+
+impl JobKind {
+    /// The token used in subjects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+        }
+    }
+}
+
+/// A Dockerfile build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildSpec {
+    /// The Dockerfile's text.
+    pub dockerfile: String,
+    /// Hashes under which the contexts were uploaded (`<org>/<hash>/context.tar`);
+    /// the build context is their union, later ones override earlier ones.
+    #[serde(default)]
+    pub contexts: Vec<String>,
+    /// Whether `.dockerignore` was applied already, by whoever packed them.
+    #[serde(default)]
+    pub context_filtered: bool,
+    /// Build arguments.
+    #[serde(default)]
+    pub build_args: BTreeMap<String, String>,
+    /// The stage to build; the last one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Run every step anew.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Labels added to the image.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The platform, for example `linux/amd64`.
+    pub platform: String,
+}
+
+impl BuildSpec {
+    /// The reference that Daytona's clients know a build by:
+    /// `daytona-<sha256 of Dockerfile and sorted context hashes>:daytona`.
+    /// It names, it does not identify: see the build identity in ARCHITECTURE.md.
+    #[must_use]
+    pub fn snapshot_ref(&self) -> String {
+        let mut contexts = self.contexts.clone();
+        contexts.sort();
+        let mut hasher = Sha256::new();
+        hasher.update(&self.dockerfile);
+        for context in &contexts {
+            hasher.update(context);
+        }
+        format!("daytona-{}:daytona", hex::encode(hasher.finalize()))
+    }
+}
+
+/// What a sandbox made from the snapshot gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// GPUs.
+    pub gpu: u32,
+    /// Memory in GiB.
+    pub memory: u32,
+    /// Disk in GiB.
+    pub disk: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpu: 1, gpu: 0, memory: 1, disk: 3 }
+    }
+}

@@ -1,0 +1,51 @@
+//! The sign of life of a worker.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{JobId, WorkerId};
+use crate::region::{Class, Region};
+
+/// What a worker says about itself, every few seconds, under the key
+/// `worker.<worker>` of its region's lease bucket. It expires with the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Form of this record.
+    pub version: u32,
+    /// Its name.
+    pub id: WorkerId,
+    /// Where it works.
+    pub region: Region,
+    /// What it takes.
+    pub classes: Vec<Class>,
+    /// Its GPU, if its classes include `gpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// What it runs now.
+    pub running: Vec<JobId>,
+    /// Version of the program.
+    pub software: String,
+    /// BuildKit as the worker found it, for example `engine v0.13.2`.
+    pub buildkit: String,
+    /// `host:port` of its registry routes, as clients in the region reach them.
+    pub registry: String,
+    /// Whether it takes no new jobs.
+    pub draining: bool,
+    /// When the process started.
+    pub started_at: Timestamp,
+}
+
+/// A worker's GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Gpu {
+    /// A real one.
+    Present {
+        /// Its name, for example `NVIDIA H100`.
+        name: String,
+    },
+    /// None: the class is declared so that scheduling can be tried out.
+    Simulated,
+}

@@ -1,0 +1,89 @@
+//! Tasks and shutdown.
+//!
+//! Every task of a process hangs on one [`Tasks`]: it is named, it sees the
+//! shutdown, and the process waits for it. Invariant: after
+//! [`Tasks::shut_down`] returned, either all tasks have ended or the grace
+//! period is over.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+/// The tasks of a process. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The token that is cancelled when the process is to stop.
+    #[must_use]
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Starts a task in a span of its name. Dropping the handle does not end it.
+    #[allow(clippy::disallowed_methods, reason = "the one place that starts tasks")]
+    pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let span = tracing::info_span!("task", task.name = name);
+        self.tracker.spawn(task.instrument(span))
+    }
+
+    /// Tells every task to stop and waits for them, at most `grace`. Returns
+    /// whether all ended.
+    pub async fn shut_down(&self, grace: Duration) -> bool {
+        self.shutdown.cancel();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Resolves on SIGINT or SIGTERM, and says which.
+///
+/// # Errors
+/// The signal handlers cannot be installed.
+pub async fn termination() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Cancel-safe: both are signal streams, which lose nothing when dropped.
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn shutdown_tells_tasks_and_waits_for_them() {
+        let tasks = Tasks::new();
+        let token = tasks.shutdown().clone();
+        tasks.spawn("waiter", async move { token.cancelled().await });
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ignores_shutdown_is_not_waited_for_for_ever() {
+        let tasks = Tasks::new();
+        tasks.spawn("stubborn", std::future::pending::<()>());
+        assert!(!tasks.shut_down(Duration::from_secs(5)).await);
+    }
+}

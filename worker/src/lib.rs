@@ -1,0 +1,1 @@
+//! Agent and executors of a region
