@@ -3,15 +3,16 @@
 # how it gives up. Sourced, never run.
 
 PROJECT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd -P)
-DEV=$PROJECT/.dev
-BIN=$DEV/bin
-RUN=$DEV/run
+readonly PROJECT
+readonly DEV=$PROJECT/.dev
+readonly BIN=$DEV/bin
+readonly RUN=$DEV/run
+readonly LOG=$DEV/log
 # The dev set-up cannot work on this machine (EX_UNAVAILABLE of sysexits.h).
 readonly UNAVAILABLE=69
 
 # Debian keeps iptables, ip and runc where a plain user's PATH does not look.
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-export PATH
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 say() { printf 'dev: %s\n' "$*" >&2; }
 
@@ -28,23 +29,13 @@ version_at_least() {
   [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
 }
 
-# wait_until SECONDS COMMAND...: polls a cheap check, ten times a second.
-wait_until() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < deadline)) || return 1
-    sleep 0.1
-  done
-}
-
 # file_is FILE SHA256
 file_is() {
   [[ -f $1 ]] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status
 }
 
 # One change of the dev folder at a time, whoever runs the scripts.
-# locked COMMAND...; `detached` keeps the lock from the servers it starts.
+# locked COMMAND...; server_start keeps the lock from the servers it starts.
 locked() {
   mkdir -p "$DEV"
   exec {DEV_LOCK}>"$DEV/lock"
