@@ -22,5 +22,5 @@ pub use attempt::{Attempt, AttemptNumber, Nonce};
 pub use failure::{Failure, FailureKind};
 pub use ids::{JobId, OrganizationId, SnapshotId, WorkerId};
 pub use image::BuiltImage;
-pub use log::{LogEntry, LogEvent, LogSeq};
+pub use log::{LogEntry, LogEvent, LogMerge, LogSeq};
 pub use region::{Class, Region};

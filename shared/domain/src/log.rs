@@ -158,6 +158,48 @@ pub enum StepStatus {
     Failed,
 }
 
+/// Puts a job's entries in order: drops what was seen before, and what a stale
+/// attempt still wrote after a later one had begun. The same entries in the
+/// same order always give the same log, whoever merges them.
+#[derive(Debug, Clone)]
+pub struct LogMerge {
+    last: LogSeq,
+    gaps: u64,
+}
+
+impl LogMerge {
+    /// Merges entries after `after`; [`LogSeq::ZERO`] for all of them.
+    #[must_use]
+    pub const fn after(after: LogSeq) -> Self {
+        Self { last: after, gaps: 0 }
+    }
+
+    /// Whether the entry belongs to the log. Entries come in stream order.
+    pub fn accept(&mut self, entry: &LogEntry) -> bool {
+        if entry.seq <= self.last {
+            return false;
+        }
+        if !entry.seq.follows(self.last) {
+            self.gaps += 1;
+        }
+        self.last = entry.seq;
+        true
+    }
+
+    /// Whether the end was seen.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.last >= LogSeq::END
+    }
+
+    /// How often an entry did not follow its predecessor, which means that the
+    /// stream lost something.
+    #[must_use]
+    pub const fn gaps(&self) -> u64 {
+        self.gaps
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -173,6 +215,25 @@ mod tests {
         assert!(LogSeq::new(one, 1).follows(LogSeq::ZERO));
         assert!(LogSeq::END.follows(LogSeq::new(two, 7)));
         assert!(!LogSeq::END.follows(LogSeq::END));
+    }
+
+    fn line(attempt: u32, n: u32) -> LogEntry {
+        LogEntry {
+            seq: LogSeq::new(AttemptNumber::new(attempt), n),
+            time: Timestamp::UNIX_EPOCH,
+            event: LogEvent::Line { source: LogSource::System, text: String::new() },
+        }
+    }
+
+    #[test]
+    fn merge_drops_duplicates_and_the_words_of_a_zombie() {
+        let mut merge = LogMerge::after(LogSeq::ZERO);
+        let entries = [line(1, 1), line(1, 2), line(1, 2), line(2, 1), line(1, 3), line(2, 2)];
+        let kept: Vec<bool> = entries.iter().map(|entry| merge.accept(entry)).collect();
+        assert_eq!(kept, [true, true, false, true, false, true]);
+        assert_eq!(merge.gaps(), 0);
+        assert!(merge.accept(&line(2, 4)));
+        assert_eq!(merge.gaps(), 1);
     }
 
     #[test]

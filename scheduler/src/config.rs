@@ -1,0 +1,242 @@
+//! The scheduler's configuration.
+//!
+//! [`File`] is what stands in the TOML file; [`Config`] is the same, checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use slipway_domain::job::RetryPolicy;
+use slipway_domain::{Class, Region};
+use slipway_runtime::config::Error;
+
+/// The TOML file of `slipway scheduler`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Address of the HTTP API, for example `127.0.0.1:3000`.
+    pub listen: SocketAddr,
+    /// Address under which clients reach the API, without `/api`. Default:
+    /// `http://` and the listen address.
+    pub public_url: Option<String>,
+    /// NATS servers, for example `["nats://127.0.0.1:4222"]`.
+    pub nats: Vec<String>,
+    /// Store of build contexts: `file:///dir` or `s3://bucket/prefix`.
+    pub contexts: String,
+    /// The region of requests that name none.
+    pub default_region: Region,
+    /// Every region.
+    pub regions: BTreeMap<Region, RegionFile>,
+    /// Replicas of streams and buckets: 1 or 3.
+    #[serde(default = "one")]
+    pub replicas: usize,
+    /// How long a build may take. Default: 60 min.
+    #[serde(default = "default_time_limit", with = "humantime_serde")]
+    pub build_time_limit: Duration,
+    /// How often a failure of the infrastructure is tried again. Default: 5 attempts in all.
+    #[serde(default = "default_attempts")]
+    pub max_attempts: u32,
+    /// How often the reconcilers look over everything. Default: 5 s.
+    #[serde(default = "default_reconcile", with = "humantime_serde")]
+    pub reconcile_interval: Duration,
+    /// What an organization may ask for.
+    #[serde(default)]
+    pub limits: Limits,
+    /// File with a first API key, made usable at start; see `slipway dev`.
+    pub bootstrap_key_file: Option<PathBuf>,
+}
+
+/// One region in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionFile {
+    /// Classes that the region is meant to have. Default: `["cpu"]`.
+    #[serde(default = "only_cpu")]
+    pub classes: Vec<Class>,
+    /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
+    pub store: String,
+}
+
+/// What an organization may ask for. Sizes in GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Snapshots that are pending, building or active at once.
+    pub snapshots: u32,
+    /// Virtual CPUs of a sandbox.
+    pub cpu: u32,
+    /// Memory of a sandbox.
+    pub memory: u32,
+    /// Disk of a sandbox.
+    pub disk: u32,
+    /// Compressed size of a snapshot.
+    pub snapshot_size: u32,
+    /// Bytes of one build context.
+    pub context_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            snapshots: 30,
+            cpu: 4,
+            memory: 8,
+            disk: 10,
+            snapshot_size: 20,
+            context_bytes: 20 << 30,
+        }
+    }
+}
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Address of the HTTP API.
+    pub listen: SocketAddr,
+    /// Base address for clients, without `/api` and without a slash at the end.
+    pub public_url: String,
+    /// NATS servers.
+    pub nats: Vec<String>,
+    /// Store of build contexts.
+    pub contexts: String,
+    /// The region of requests that name none.
+    pub default_region: Region,
+    /// Every region.
+    pub regions: BTreeMap<Region, RegionConfig>,
+    /// Replicas of streams and buckets.
+    pub replicas: usize,
+    /// How long a build may take.
+    pub build_time_limit: Duration,
+    /// How failures of the infrastructure are retried.
+    pub retry: RetryPolicy,
+    /// How often the reconcilers look over everything.
+    pub reconcile_interval: Duration,
+    /// What an organization may ask for.
+    pub limits: Limits,
+    /// A first API key.
+    pub bootstrap_key: Option<SecretString>,
+}
+
+/// One region, checked.
+#[derive(Debug, Clone)]
+pub struct RegionConfig {
+    /// Its classes, at least one.
+    pub classes: Vec<Class>,
+    /// Its object store.
+    pub store: String,
+}
+
+impl TryFrom<File> for Config {
+    type Error = Error;
+
+    fn try_from(file: File) -> Result<Self, Error> {
+        if !file.regions.contains_key(&file.default_region) {
+            let reason = format!("there is no `[regions.{}]`", file.default_region);
+            return Err(Error::Invalid { key: "default_region", reason });
+        }
+        if file.regions.values().any(|region| region.classes.is_empty()) {
+            let reason = "name at least one of `cpu` and `gpu`".to_owned();
+            return Err(Error::Invalid { key: "regions.*.classes", reason });
+        }
+        if !matches!(file.replicas, 1 | 3 | 5) {
+            let reason = "JetStream keeps 1, 3 or 5 replicas".to_owned();
+            return Err(Error::Invalid { key: "replicas", reason });
+        }
+        if file.max_attempts == 0 {
+            let reason = "at least one attempt is needed".to_owned();
+            return Err(Error::Invalid { key: "max_attempts", reason });
+        }
+        if file.nats.is_empty() {
+            let reason = "name at least one server".to_owned();
+            return Err(Error::Invalid { key: "nats", reason });
+        }
+        let public_url = file.public_url.unwrap_or_else(|| format!("http://{}", file.listen));
+        let regions = file
+            .regions
+            .into_iter()
+            .map(|(name, r)| (name, RegionConfig { classes: r.classes, store: r.store }))
+            .collect();
+        Ok(Self {
+            listen: file.listen,
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            nats: file.nats,
+            contexts: file.contexts,
+            default_region: file.default_region,
+            regions,
+            replicas: file.replicas,
+            build_time_limit: file.build_time_limit,
+            retry: RetryPolicy { max_attempts: file.max_attempts, ..RetryPolicy::default() },
+            reconcile_interval: file.reconcile_interval,
+            limits: file.limits,
+            bootstrap_key: file.bootstrap_key_file.map(read_key).transpose()?,
+        })
+    }
+}
+
+fn read_key(path: PathBuf) -> Result<SecretString, Error> {
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
+    let key = text.trim();
+    if key.len() < 32 {
+        let reason = "the file must hold a key of at least 32 characters".to_owned();
+        return Err(Error::Invalid { key: "bootstrap_key_file", reason });
+    }
+    Ok(key.to_owned().into())
+}
+
+fn one() -> usize {
+    1
+}
+
+fn only_cpu() -> Vec<Class> {
+    vec![Class::Cpu]
+}
+
+fn default_time_limit() -> Duration {
+    Duration::from_secs(60 * 60)
+}
+
+fn default_attempts() -> u32 {
+    5
+}
+
+fn default_reconcile() -> Duration {
+    Duration::from_secs(5)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SAMPLE: &str = r#"
+        listen = "127.0.0.1:3000"
+        nats = ["nats://127.0.0.1:4222"]
+        contexts = "file:///tmp/contexts"
+        default_region = "us"
+        build_time_limit = "10 min"
+        [regions.us]
+        store = "file:///tmp/us"
+        [regions.us-east-1]
+        store = "s3://bucket/us-east-1"
+        classes = ["cpu", "gpu"]
+    "#;
+
+    #[test]
+    fn the_documented_sample_is_valid() {
+        let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
+        assert_eq!(config.public_url, "http://127.0.0.1:3000");
+        assert_eq!(config.build_time_limit, Duration::from_secs(600));
+        assert_eq!(config.regions.len(), 2);
+    }
+
+    #[test]
+    fn a_default_region_that_does_not_exist_names_the_key() {
+        let text = SAMPLE.replace("default_region = \"us\"", "default_region = \"mars\"");
+        let error = Config::try_from(toml::from_str::<File>(&text).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("default_region"), "{error}");
+    }
+}

@@ -1,0 +1,326 @@
+//! What a request for a snapshot must satisfy: pure checks, in the order of
+//! Daytona's server, so that a request with two faults gets the same answer.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use slipway_api::types::{CreateBuildInfo, CreateSnapshot};
+use slipway_domain::spec::{BuildSpec, JobSpec, Resources};
+use slipway_domain::{Class, Region};
+
+use crate::config::{Limits, RegionConfig};
+
+/// Longest Dockerfile that is taken, in bytes: the job's message carries it.
+pub const MAX_DOCKERFILE: usize = 256 << 10;
+/// Longest name of a snapshot, in bytes.
+pub const MAX_NAME: usize = 255;
+const MAX_CONTEXTS: usize = 256;
+const MAX_ARGS_BYTES: usize = 64 << 10;
+
+/// Why a request is refused. Display is what the user reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A field is missing or malformed.
+    #[error("{0}")]
+    Malformed(String),
+    /// The region does not exist.
+    #[error("Region not found: `{name}`. Regions are: {known}")]
+    RegionNotFound {
+        /// What was asked for.
+        name: String,
+        /// Every region.
+        known: String,
+    },
+    /// The region has no workers of the class, by configuration.
+    #[error(
+        "Region `{region}` has no workers of class `{class}`. Regions that have them: {elsewhere}"
+    )]
+    ClassNotInRegion {
+        /// The region.
+        region: Region,
+        /// The class.
+        class: Class,
+        /// Regions that have it.
+        elsewhere: String,
+    },
+    /// A sandbox of it would be larger than allowed.
+    #[error("{what} of {asked} exceeds the maximum of {limit} per sandbox")]
+    TooLarge {
+        /// `CPU`, `Memory (GiB)` or `Disk (GiB)`.
+        what: &'static str,
+        /// What was asked for.
+        asked: u32,
+        /// What is allowed.
+        limit: u32,
+    },
+    /// It asks for what this version cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// A request that may be carried out.
+#[derive(Debug, Clone)]
+pub struct Valid {
+    /// The name.
+    pub name: String,
+    /// Where.
+    pub region: Region,
+    /// By what class of worker.
+    pub class: Class,
+    /// What a sandbox gets.
+    pub resources: Resources,
+    /// What to make it from.
+    pub spec: JobSpec,
+}
+
+/// Checks a request against regions and limits.
+///
+/// # Errors
+/// The first fault found.
+pub fn validate(
+    request: CreateSnapshot,
+    regions: &BTreeMap<Region, RegionConfig>,
+    default_region: &Region,
+    limits: &Limits,
+) -> Result<Valid, Error> {
+    let build = source(&request)?;
+    let region = region(request.region_id.as_deref(), regions, default_region)?;
+    name(&request.name)?;
+    let spec = JobSpec::Build(build_spec(build)?);
+    let resources = resources(&request, limits)?;
+    let class = if resources.gpu > 0 { Class::Gpu } else { Class::Cpu };
+    class_in_region(class, &region, regions)?;
+    Ok(Valid { name: request.name, region, class, resources, spec })
+}
+
+fn source(request: &CreateSnapshot) -> Result<CreateBuildInfo, Error> {
+    match (&request.build_info, &request.image_name) {
+        (Some(_), Some(_)) => {
+            Err(Error::Malformed("give either `buildInfo` or `imageName`, not both".into()))
+        }
+        (None, None) => Err(Error::Malformed(
+            "`buildInfo` with a `dockerfileContent` is required".into(),
+        )),
+        (None, Some(_)) => Err(Error::Unsupported(
+            "this version makes snapshots from Dockerfiles only: \
+             send `buildInfo` with a `dockerfileContent` of `FROM <image>`"
+                .into(),
+        )),
+        (Some(_), None) if request.entrypoint.is_some() => Err(Error::Malformed(
+            "`entrypoint` cannot be combined with `buildInfo`: \
+             write an ENTRYPOINT into the Dockerfile"
+                .into(),
+        )),
+        (Some(build), None) => Ok(build.clone()),
+    }
+}
+
+fn region(
+    wanted: Option<&str>,
+    regions: &BTreeMap<Region, RegionConfig>,
+    default_region: &Region,
+) -> Result<Region, Error> {
+    let Some(wanted) = wanted.map(str::trim).filter(|name| !name.is_empty()) else {
+        return Ok(default_region.clone());
+    };
+    let known = wanted.parse().ok().filter(|region| regions.contains_key(region));
+    known.ok_or_else(|| Error::RegionNotFound {
+        name: wanted.to_owned(),
+        known: join(regions.keys()),
+    })
+}
+
+fn name(name: &str) -> Result<(), Error> {
+    static NAME: LazyLock<Regex> = LazyLock::new(|| {
+        let part = r"[a-zA-Z0-9_.\-:]+";
+        Regex::new(&format!(r"^{part}(/{part})*(@sha256:[a-f0-9]{{64}})?$"))
+            .expect("the pattern is a constant and is tested")
+    });
+    if name.is_empty() {
+        return Err(Error::Malformed("`name` is required".into()));
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::Malformed(format!("`name` is longer than {MAX_NAME} characters")));
+    }
+    if !NAME.is_match(name) {
+        return Err(Error::Malformed(format!(
+            "Invalid snapshot name format: `{name}`. Use letters, digits, dots, hyphens, \
+             underscores and colons, in parts separated by slashes"
+        )));
+    }
+    Ok(())
+}
+
+fn build_spec(build: CreateBuildInfo) -> Result<BuildSpec, Error> {
+    if build.dockerfile_content.trim().is_empty() {
+        return Err(Error::Malformed("`buildInfo.dockerfileContent` is empty".into()));
+    }
+    if build.dockerfile_content.len() > MAX_DOCKERFILE {
+        return Err(Error::Malformed(format!(
+            "`buildInfo.dockerfileContent` is longer than {MAX_DOCKERFILE} bytes: \
+             move long scripts into the build context"
+        )));
+    }
+    if build.context_hashes.len() > MAX_CONTEXTS {
+        return Err(Error::Malformed(format!("more than {MAX_CONTEXTS} build contexts")));
+    }
+    for hash in &build.context_hashes {
+        if !is_context_hash(hash) {
+            return Err(Error::Malformed(format!(
+                "`{hash}` is not a context hash: use 32 to 128 hexadecimal digits"
+            )));
+        }
+    }
+    let pairs = build.build_args.iter().chain(&build.labels);
+    if pairs.map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ARGS_BYTES {
+        return Err(Error::Malformed(format!(
+            "build arguments and labels are longer than {MAX_ARGS_BYTES} bytes together"
+        )));
+    }
+    if build.build_args.keys().chain(build.labels.keys()).any(String::is_empty) {
+        return Err(Error::Malformed("a build argument or label has no name".into()));
+    }
+    Ok(BuildSpec {
+        dockerfile: build.dockerfile_content,
+        contexts: build.context_hashes,
+        context_filtered: build.context_filtered,
+        build_args: build.build_args,
+        target: build.target.filter(|target| !target.is_empty()),
+        no_cache: build.no_cache,
+        labels: build.labels,
+        platform: "linux/amd64".into(),
+    })
+}
+
+/// Whether the text can name an uploaded context: the hex digest of whatever
+/// algorithm the client uses.
+#[must_use]
+pub fn is_context_hash(hash: &str) -> bool {
+    (32..=128).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn resources(request: &CreateSnapshot, limits: &Limits) -> Result<Resources, Error> {
+    let default = Resources::default();
+    let resources = Resources {
+        cpu: request.cpu.unwrap_or(default.cpu),
+        gpu: request.gpu.unwrap_or(default.gpu),
+        memory: request.memory.unwrap_or(default.memory),
+        disk: request.disk.unwrap_or(default.disk),
+    };
+    for (what, asked, limit) in [
+        ("CPU", resources.cpu, limits.cpu),
+        ("Memory (GiB)", resources.memory, limits.memory),
+        ("Disk (GiB)", resources.disk, limits.disk),
+    ] {
+        if asked > limit {
+            return Err(Error::TooLarge { what, asked, limit });
+        }
+    }
+    if resources.gpu > 1 {
+        return Err(Error::Malformed("`gpu` must be 0 or 1".into()));
+    }
+    Ok(resources)
+}
+
+fn class_in_region(
+    class: Class,
+    region: &Region,
+    regions: &BTreeMap<Region, RegionConfig>,
+) -> Result<(), Error> {
+    if regions.get(region).is_some_and(|config| config.classes.contains(&class)) {
+        return Ok(());
+    }
+    let elsewhere = regions.iter().filter(|(_, config)| config.classes.contains(&class));
+    let elsewhere = join(elsewhere.map(|(name, _)| name));
+    let elsewhere = if elsewhere.is_empty() { "none".to_owned() } else { elsewhere };
+    Err(Error::ClassNotInRegion { region: region.clone(), class, elsewhere })
+}
+
+fn join<'a>(regions: impl Iterator<Item = &'a Region>) -> String {
+    regions.map(|region| format!("`{region}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn regions() -> BTreeMap<Region, RegionConfig> {
+        let region = |name: &str, classes: &[Class]| {
+            let config = RegionConfig { classes: classes.to_vec(), store: String::new() };
+            (name.parse().unwrap(), config)
+        };
+        BTreeMap::from([
+            region("us", &[Class::Cpu]),
+            region("us-east-1", &[Class::Cpu, Class::Gpu]),
+        ])
+    }
+
+    fn request() -> CreateSnapshot {
+        CreateSnapshot {
+            name: "team/app:1.0".into(),
+            build_info: Some(CreateBuildInfo {
+                dockerfile_content: "FROM scratch".into(),
+                ..CreateBuildInfo::default()
+            }),
+            ..CreateSnapshot::default()
+        }
+    }
+
+    fn check(request: CreateSnapshot) -> Result<Valid, Error> {
+        validate(request, &regions(), &"us".parse().unwrap(), &Limits::default())
+    }
+
+    #[test]
+    fn a_plain_request_gets_defaults() {
+        let valid = check(request()).unwrap();
+        assert_eq!(valid.region.as_str(), "us");
+        assert_eq!((valid.class, valid.resources), (Class::Cpu, Resources::default()));
+    }
+
+    #[test]
+    fn names_with_colons_slashes_and_digests_pass_and_others_do_not() {
+        let digest = format!("a/b@sha256:{}", "0".repeat(64));
+        for good in ["a", "daytonaio/sandbox:0.5.0-slim", digest.as_str()] {
+            assert_eq!(name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "/a", "a/", "a//b", "ä", "a\n", "a@sha256:12"] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_region_is_named_with_those_that_exist() {
+        let wanted = CreateSnapshot { region_id: Some("mars".into()), ..request() };
+        let text = check(wanted).unwrap_err().to_string();
+        assert_eq!(text, "Region not found: `mars`. Regions are: `us`, `us-east-1`");
+    }
+
+    #[test]
+    fn a_gpu_is_refused_where_there_is_none() {
+        let wanted = CreateSnapshot { gpu: Some(1), ..request() };
+        let text = check(wanted).unwrap_err().to_string();
+        assert!(text.ends_with("Regions that have them: `us-east-1`"), "{text}");
+        let there = Some("us-east-1".into());
+        let wanted = CreateSnapshot { gpu: Some(1), region_id: there, ..request() };
+        assert_eq!(check(wanted).unwrap().class, Class::Gpu);
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_refused() {
+        let mut both = request();
+        both.image_name = Some("alpine:3".into());
+        let mut neither = request();
+        neither.build_info = None;
+        let mut entrypoint = request();
+        entrypoint.entrypoint = Some(vec!["sh".into()]);
+        let mut large = request();
+        large.cpu = Some(64);
+        let mut path = request();
+        path.build_info.as_mut().unwrap().context_hashes = vec!["../../etc/passwd".into()];
+        for bad in [both, neither, entrypoint, large, path] {
+            assert!(check(bad.clone()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Workers and the leases that they hold, over all regions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use slipway_domain::lease::Lease;
+use slipway_domain::worker::WorkerRecord;
+use slipway_domain::{Class, JobId, Region, WorkerId};
+
+/// A lease as the view saw it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// In which region's bucket.
+    pub region: Region,
+    /// What it says.
+    pub lease: Lease,
+}
+
+/// Live workers and leases.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    workers: BTreeMap<(Region, WorkerId), WorkerRecord>,
+    leases: HashMap<JobId, HeldLease>,
+}
+
+impl Fleet {
+    /// Live workers, by region and name.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerRecord> {
+        self.workers.values()
+    }
+
+    /// Whether a live worker of the region takes the class.
+    #[must_use]
+    pub fn serves(&self, region: &Region, class: Class) -> bool {
+        let mut here = self.workers.values().filter(|worker| worker.region == *region);
+        here.any(|worker| worker.classes.contains(&class) && !worker.draining)
+    }
+
+    /// `host:port` of the region's registry routes: those of any live worker.
+    #[must_use]
+    pub fn registry(&self, region: &Region) -> Option<&str> {
+        let mut here = self.workers.values().filter(|worker| worker.region == *region);
+        here.next().map(|worker| worker.registry.as_str())
+    }
+
+    /// The lease of a job, if there is one.
+    #[must_use]
+    pub fn lease(&self, job: &JobId) -> Option<&Lease> {
+        self.leases.get(job).map(|held| &held.lease)
+    }
+
+    /// A worker's sign of life.
+    pub fn put_worker(&mut self, worker: WorkerRecord) {
+        self.workers.insert((worker.region.clone(), worker.id.clone()), worker);
+    }
+
+    /// A worker's sign of life expired.
+    pub fn remove_worker(&mut self, region: &Region, worker: &WorkerId) {
+        self.workers.remove(&(region.clone(), worker.clone()));
+    }
+
+    /// A lease was taken, renewed or closed. Returns what it was before.
+    pub fn put_lease(&mut self, region: &Region, job: JobId, lease: Lease) -> Option<Lease> {
+        let held = HeldLease { region: region.clone(), lease };
+        self.leases.insert(job, held).map(|held| held.lease)
+    }
+
+    /// A lease expired. Returns what it was.
+    pub fn remove_lease(&mut self, job: &JobId) -> Option<Lease> {
+        self.leases.remove(job).map(|held| held.lease)
+    }
+
+    /// Forgets a region: its bucket went back in time.
+    pub fn clear(&mut self, region: &Region) {
+        self.workers.retain(|(of, _), _| of != region);
+        self.leases.retain(|_, held| held.region != *region);
+    }
+}

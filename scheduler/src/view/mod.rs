@@ -1,0 +1,89 @@
+//! The materialised view: everything that the API reads, in memory.
+//!
+//! Fed by watches of the buckets and, ahead of them, by this process's own
+//! writes, so that a caller reads what it wrote. Invariant: an entry never goes
+//! back to an older revision.
+
+mod fleet;
+mod records;
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
+use slipway_domain::OrganizationId;
+use tokio::sync::watch;
+
+pub use fleet::{Fleet, HeldLease};
+pub use records::{Entry, Key, Records, Value};
+
+/// What the scheduler knows. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct View {
+    records: RwLock<Records>,
+    fleet: RwLock<Fleet>,
+    accounts: RwLock<Accounts>,
+    changed: watch::Sender<u64>,
+}
+
+/// Organizations and API keys.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    /// By id.
+    pub organizations: HashMap<OrganizationId, OrganizationRecord>,
+    /// By the hash of the key.
+    pub api_keys: HashMap<String, ApiKeyRecord>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            records: RwLock::default(),
+            fleet: RwLock::default(),
+            accounts: RwLock::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl View {
+    /// Snapshots, names and jobs.
+    pub fn records(&self) -> RwLockReadGuard<'_, Records> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Workers and leases.
+    pub fn fleet(&self) -> RwLockReadGuard<'_, Fleet> {
+        self.fleet.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Organizations and API keys.
+    pub fn accounts(&self) -> RwLockReadGuard<'_, Accounts> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes records and wakes whoever waits for a change.
+    pub fn change_records<T>(&self, change: impl FnOnce(&mut Records) -> T) -> T {
+        let result = change(&mut self.records.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_modify(|version| *version += 1);
+        result
+    }
+
+    /// Changes workers and leases and wakes whoever waits for a change.
+    pub fn change_fleet<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
+        let result = change(&mut self.fleet.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_modify(|version| *version += 1);
+        result
+    }
+
+    /// Organizations and API keys, to change them.
+    pub fn accounts_mut(&self) -> RwLockWriteGuard<'_, Accounts> {
+        self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes at every change of records and fleet.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}

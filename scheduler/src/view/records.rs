@@ -1,0 +1,217 @@
+//! Snapshots, names and jobs by id.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use slipway_domain::job::JobRecord;
+use slipway_domain::snapshot::SnapshotRecord;
+use slipway_domain::{JobId, OrganizationId, SnapshotId};
+
+/// A record with the revision under which it is stored.
+#[derive(Debug, Clone)]
+pub struct Entry<T> {
+    /// The record.
+    pub value: Arc<T>,
+    /// Its revision in the bucket, for compare-and-set.
+    pub revision: u64,
+}
+
+/// A key of the bucket `records`, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// `snapshot.<organization>.<id>`.
+    Snapshot(SnapshotId),
+    /// `job.<id>`.
+    Job(JobId),
+    /// `name.<organization>.<base64url>`; the snapshot holds the same.
+    Name,
+}
+
+impl Key {
+    /// Parses a key; `None` for one that this version does not know.
+    #[must_use]
+    pub fn parse(key: &str) -> Option<Self> {
+        let (kind, rest) = key.split_once('.')?;
+        match kind {
+            "snapshot" => rest.split_once('.')?.1.parse().ok().map(Self::Snapshot),
+            "job" => rest.parse().ok().map(Self::Job),
+            "name" => Some(Self::Name),
+            _ => None,
+        }
+    }
+}
+
+/// A value of the bucket `records`, parsed.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Of a snapshot key.
+    Snapshot(SnapshotRecord),
+    /// Of a job key.
+    Job(JobRecord),
+}
+
+/// All snapshots and jobs.
+#[derive(Debug, Default)]
+pub struct Records {
+    snapshots: HashMap<SnapshotId, Entry<SnapshotRecord>>,
+    names: HashMap<OrganizationId, BTreeMap<String, SnapshotId>>,
+    jobs: HashMap<JobId, Entry<JobRecord>>,
+    /// Jobs that a reconciler has yet to finish: not over, or log not archived.
+    open: HashSet<JobId>,
+    /// Snapshots that a reconciler has yet to remove.
+    removing: HashSet<SnapshotId>,
+}
+
+impl Records {
+    /// A snapshot by id.
+    #[must_use]
+    pub fn snapshot(&self, id: &SnapshotId) -> Option<&Entry<SnapshotRecord>> {
+        self.snapshots.get(id)
+    }
+
+    /// A snapshot of an organization, by its id or, failing that, by its name.
+    #[must_use]
+    pub fn find(&self, organization: &OrganizationId, id_or_name: &str) -> Option<&Entry<SnapshotRecord>> {
+        let named = self.names.get(organization).and_then(|names| names.get(id_or_name));
+        let id = named.copied().or_else(|| id_or_name.parse().ok())?;
+        self.snapshots.get(&id).filter(|entry| entry.value.organization == *organization)
+    }
+
+    /// Every snapshot of an organization, by name.
+    pub fn of(&self, organization: &OrganizationId) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        let names = self.names.get(organization).into_iter().flat_map(BTreeMap::values);
+        names.filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// A job by id.
+    #[must_use]
+    pub fn job(&self, id: &JobId) -> Option<&Entry<JobRecord>> {
+        self.jobs.get(id)
+    }
+
+    /// Jobs that are not over or whose log is not archived yet.
+    pub fn open_jobs(&self) -> impl Iterator<Item = &Entry<JobRecord>> {
+        self.open.iter().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// Snapshots that are being removed.
+    pub fn removing(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        self.removing.iter().filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// Takes a value in, unless a newer one is there.
+    pub fn put(&mut self, value: Value, revision: u64) {
+        match value {
+            Value::Snapshot(record) => self.put_snapshot(record, revision),
+            Value::Job(record) => self.put_job(record, revision),
+        }
+    }
+
+    fn put_snapshot(&mut self, record: SnapshotRecord, revision: u64) {
+        let id = record.id;
+        if self.snapshots.get(&id).is_some_and(|known| known.revision >= revision) {
+            return;
+        }
+        if record.state == slipway_domain::snapshot::SnapshotState::Removing {
+            self.removing.insert(id);
+        }
+        self.names.entry(record.organization).or_default().insert(record.name.clone(), id);
+        self.snapshots.insert(id, Entry { value: Arc::new(record), revision });
+    }
+
+    fn put_job(&mut self, record: JobRecord, revision: u64) {
+        let id = record.id;
+        if self.jobs.get(&id).is_some_and(|known| known.revision >= revision) {
+            return;
+        }
+        let archived = record.log == slipway_domain::job::LogState::Archived;
+        if record.state.is_over() && archived {
+            self.open.remove(&id);
+        } else {
+            self.open.insert(id);
+        }
+        self.jobs.insert(id, Entry { value: Arc::new(record), revision });
+    }
+
+    /// Forgets what a key held, unless it was written again later.
+    pub fn delete(&mut self, key: &Key, revision: u64) {
+        match key {
+            Key::Snapshot(id) => self.delete_snapshot(id, revision),
+            Key::Job(id) => {
+                if self.jobs.get(id).is_some_and(|known| known.revision < revision) {
+                    self.jobs.remove(id);
+                    self.open.remove(id);
+                }
+            }
+            Key::Name => {}
+        }
+    }
+
+    fn delete_snapshot(&mut self, id: &SnapshotId, revision: u64) {
+        if self.snapshots.get(id).is_none_or(|known| known.revision >= revision) {
+            return;
+        }
+        self.removing.remove(id);
+        let Some(gone) = self.snapshots.remove(id) else { return };
+        let organization = gone.value.organization;
+        if let Some(names) = self.names.get_mut(&organization) {
+            // The name may belong to a newer snapshot by now.
+            if names.get(&gone.value.name) == Some(id) {
+                names.remove(&gone.value.name);
+            }
+            if names.is_empty() {
+                self.names.remove(&organization);
+            }
+        }
+    }
+
+    /// Forgets everything: the bucket went back in time.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use slipway_domain::job::NewJob;
+    use slipway_domain::spec::JobKind;
+    use slipway_domain::Class;
+
+    use super::*;
+
+    fn job(n: u128) -> JobRecord {
+        let uuid = uuid::Uuid::from_u128(n);
+        let new = NewJob {
+            id: JobId::from_uuid(uuid),
+            organization: OrganizationId::from_uuid(uuid),
+            snapshot: SnapshotId::from_uuid(uuid),
+            region: "us".parse().unwrap(),
+            class: Class::Cpu,
+            kind: JobKind::Build,
+        };
+        JobRecord::new(new, jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn an_older_revision_never_replaces_a_newer_one() {
+        let mut records = Records::default();
+        let mut newer = job(1);
+        newer.updated_at = jiff::Timestamp::from_second(9).unwrap();
+        records.put(Value::Job(newer.clone()), 5);
+        records.put(Value::Job(job(1)), 4);
+        records.delete(&Key::Job(newer.id), 3);
+        assert_eq!(*records.job(&newer.id).unwrap().value, newer);
+        assert_eq!(records.open_jobs().count(), 1);
+        records.delete(&Key::Job(newer.id), 6);
+        assert!(records.job(&newer.id).is_none());
+        assert_eq!(records.open_jobs().count(), 0);
+    }
+
+    #[test]
+    fn keys_of_a_newer_version_are_ignored() {
+        assert_eq!(Key::parse("job.018f6a5e-7e7c-7b7e-8f4a-0a1b2c3d4e5f").is_some(), true);
+        assert_eq!(Key::parse("volume.x"), None);
+        assert_eq!(Key::parse("snapshot.x"), None);
+    }
+}
