@@ -8,7 +8,7 @@ readonly BASE_REPOSITORY=slipway/busybox
 # is there. The same package gives the same digest, everywhere.
 base_image_push() {
   local registry=$1 version
-  version=$("$REGISTRY/bin/busybox" | sed -n '1s/^BusyBox v\([0-9]*\.[0-9]*\).*/\1/p')
+  version=$("$REGISTRY_HOME/bin/busybox" | sed -n '1s/^BusyBox v\([0-9]*\.[0-9]*\).*/\1/p')
   if ! curl --silent --fail --head --output /dev/null \
     --header 'Accept: application/vnd.oci.image.manifest.v1+json' \
     "http://$registry/v2/$BASE_REPOSITORY/manifests/$version"; then
@@ -39,8 +39,8 @@ base_image_root() {
   local root=$1 applet
   mkdir -p "$root"/{bin,etc,root,tmp,usr/bin}
   chmod 755 "$root" "$root"/{bin,etc,usr,usr/bin} && chmod 700 "$root/root" && chmod 1777 "$root/tmp"
-  install -m 755 "$REGISTRY/bin/busybox" "$root/bin/busybox"
-  for applet in $("$REGISTRY/bin/busybox" --list); do
+  install -m 755 "$REGISTRY_HOME/bin/busybox" "$root/bin/busybox"
+  for applet in $("$REGISTRY_HOME/bin/busybox" --list); do
     [[ $applet == busybox ]] || ln -s busybox "$root/bin/$applet"
   done
   ln -s ../../bin/env "$root/usr/bin/env"

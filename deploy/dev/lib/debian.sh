@@ -32,11 +32,13 @@ apt_install() {
 
 # The release of this machine, such as `bookworm`.
 debian_release() {
+  # shellcheck source=/dev/null
   (. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
 }
 
 # The site that this machine's apt takes its own release from.
 debian_site() {
+  # shellcheck disable=SC2016 # the words in brackets are apt's
   apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(SITE)' 'Created-By: Packages' |
     sed -n "s/^$(debian_release) main //p" | head -n 1
 }
@@ -47,8 +49,7 @@ debian_unpack() {
   local folder=$1 wanted="${*:2}" apt=$DEV/apt deb
   shift
   [[ $(cat "$folder/.complete" 2>/dev/null) != "$wanted" ]] || return 0
-  have apt-get && have dpkg-deb || give_up "this machine has no apt and dpkg" \
-    "use Debian 12; or run a Docker Engine 25 or newer with the containerd image store"
+  have apt-get || give_up "this machine has no apt" "use Debian 12, which the dev set-up is made for"
   debian_private_apt "$apt" "$@"
   say "fetching the Debian packages $wanted into ${folder#"$PROJECT"/}"
   rm -rf "$folder" "$apt/debs" && mkdir -p "$folder" "$apt/debs"

@@ -11,18 +11,19 @@ readonly ENGINE_FLOOR=25.0
 
 # Prints the endpoint to use if one is there without our doing.
 engine_found() {
-  local socket
-  if [[ -n ${SLIPWAY_BUILDKIT:-} ]]; then
+  local socket own=docker://$ENGINE_SOCKET
+  # Our own endpoint in a shell's environment says nothing: it may be stopped.
+  if [[ ${SLIPWAY_BUILDKIT:-$own} != "$own" ]]; then
     printf '%s\n' "$SLIPWAY_BUILDKIT"
     return
   fi
-  if server_running dockerd; then
-    printf 'docker://%s\n' "$ENGINE_SOCKET"
+  if server_running containerd && server_running dockerd && engine_answers; then
+    printf '%s\n' "$own"
     return
   fi
   for socket in "${DOCKER_HOST:-}" /var/run/docker.sock; do
     socket=${socket#unix://}
-    if [[ -S $socket ]] && engine_fits "$socket"; then
+    if [[ $socket != "$ENGINE_SOCKET" && -S $socket ]] && engine_fits "$socket"; then
       printf 'docker://%s\n' "$socket"
       return
     fi
@@ -80,9 +81,10 @@ engine_possible() {
   ((EUID == 0)) || give_up "no BuildKit runs here, and our own engine needs root" \
     "run as root; or $remedy"
   # The kernel's limit for the path of a socket is 107 bytes.
-  ((${#ENGINE_SOCKET} < 90)) && [[ $PROJECT =~ ^[A-Za-z0-9/._+@-]+$ ]] ||
+  if ((${#ENGINE_SOCKET} > 90)) || [[ ! $PROJECT =~ ^[A-Za-z0-9/._+@-]+$ ]]; then
     give_up "the engine's sockets cannot lie in $PROJECT" \
       "move the project to a shorter path of plain letters"
+  fi
 }
 
 engine_version() {
@@ -142,7 +144,7 @@ engine_bridge_down() {
   bridge=$(cat "$ENGINE_DATA/bridge" 2>/dev/null) || return 0
   for table in nat filter raw; do
     iptables --wait --table "$table" --list-rules 2>/dev/null |
-      grep -E -- "^-A .* $bridge( |\$)" | sed 's/^-A/-D/' |
+      sed -nE "/^-A .* $bridge( |\$)/ s/^-A/-D/p" |
       while read -r -a rule; do
         iptables --wait --table "$table" "${rule[@]}" || true
       done

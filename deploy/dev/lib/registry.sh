@@ -2,14 +2,14 @@
 # A plain registry on loopback for base images: Debian's docker-registry, run
 # from the project, with its data in the project.
 
-readonly REGISTRY=$DEV/registry
+readonly REGISTRY_HOME=$DEV/registry
 readonly REGISTRY_FIRST_PORT=5071
 
 registry_ensure() {
   local release
   need curl curl
   release=$(debian_release)
-  debian_unpack "$REGISTRY" "docker-registry/$release" "busybox-static/$release"
+  debian_unpack "$REGISTRY_HOME" "docker-registry/$release" "busybox-static/$release"
 }
 
 # Prints the registry's address, and starts it unless it runs.
@@ -18,7 +18,7 @@ registry_start() {
   if ! server_running registry; then
     port=$(registry_port)
     say "starting the registry for base images on 127.0.0.1:$port"
-    cat >"$REGISTRY/config.yml" <<EOF
+    cat >"$REGISTRY_HOME/config.yml" <<EOF
 version: 0.1
 log: { level: warn, accesslog: { disabled: true } }
 storage:
@@ -26,7 +26,7 @@ storage:
   delete: { enabled: true }
 http: { addr: "127.0.0.1:$port" }
 EOF
-    server_start registry "$REGISTRY/usr/bin/docker-registry" serve "$REGISTRY/config.yml"
+    server_start registry "$REGISTRY_HOME/usr/bin/docker-registry" serve "$REGISTRY_HOME/config.yml"
     printf '%s\n' "127.0.0.1:$port" >"$RUN/registry.address"
     server_await registry 30 registry_answers
   fi

@@ -2,16 +2,20 @@
 # Servers that run beside the scripts: detached, with a log each, known by
 # process id and start time (so that a reused id is never taken for ours).
 
-# The kernel's start time of a process: the 22nd field, counted after the name.
+# The kernel's start time of a live process. A zombie, which waits only for
+# its parent to look, counts as dead. The name in the second field may hold
+# anything, so fields are counted after it.
 server_birth() {
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  cut -d ' ' -f 20 <<<"${stat##*) }"
+  stat=${stat##*) }
+  [[ $stat != Z* ]] && cut -d ' ' -f 20 <<<"$stat"
 }
 
 server_running() {
   local pid birth
-  read -r pid birth 2>/dev/null <"$RUN/$1.pid" && [[ $(server_birth "$pid") == "$birth" ]]
+  read -r pid birth 2>/dev/null <"$RUN/$1.pid" &&
+    [[ -n $birth && $(server_birth "$pid") == "$birth" ]]
 }
 
 # server_start NAME COMMAND...
@@ -44,19 +48,12 @@ server_stop() {
   if server_running "$name"; then
     read -r pid _ <"$RUN/$name.pid"
     kill -TERM "$pid" 2>/dev/null || true
-    while server_running "$name" && [[ $(server_state "$pid") != Z ]]; do
+    while server_running "$name"; do
       ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
       sleep 0.1
     done
   fi
   rm -f "$RUN/$name.pid"
-}
-
-server_state() {
-  local stat
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-  stat=${stat##*) }
-  printf '%s' "${stat%% *}"
 }
 
 # port_free PORT: nothing listens there on loopback.

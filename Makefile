@@ -1,0 +1,43 @@
+# `make` alone lists the targets. The work is done by the scripts of deploy/dev.
+
+TOOLCHAIN := $(shell deploy/dev/toolchain 2>/dev/null)
+ifneq ($(TOOLCHAIN),)
+export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
+endif
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: rust
+rust:
+	@deploy/dev/toolchain >/dev/null
+
+.PHONY: deps
+deps: rust ## bring what the machine lacks into .dev, and nothing else
+	@deploy/dev/stack deps
+
+.PHONY: demo
+demo: rust ## build, publish and pull the example of examples/hello
+	@deploy/dev/stack run deploy/dev/demo
+
+.PHONY: up
+up: rust ## the whole stack on this machine until Ctrl-C
+	@deploy/dev/stack run deploy/dev/up
+
+.PHONY: test
+test: rust ## all tests, on real servers
+	@deploy/dev/stack run deploy/dev/test
+
+.PHONY: check
+check: rust ## format, lints, documentation, crate arrows, scripts
+	@deploy/dev/check
+
+.PHONY: bench
+bench: rust ## time repeated builds through the whole stack
+	@deploy/dev/stack run deploy/dev/bench
+
+.PHONY: clean
+clean: ## stop the dev stack, remove .dev and target
+	@deploy/dev/stack clean
+	cargo clean
