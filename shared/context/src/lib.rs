@@ -12,14 +12,14 @@
 //! | find and read the ignore file of a build | [`IgnoreRules::for_build`] |
 //! | learn digest and size of a folder's archive | [`Packer::digest`] |
 //! | send that archive | [`Packer::stream`] |
-//! | inspect an uploaded archive | [`scan::scan`] |
+//! | inspect an uploaded archive | [`scan()`] |
 
 mod digest;
 pub mod ignore;
 pub mod pack;
-//PACK pub mod scan;
+pub mod scan;
 
 pub use digest::ContextDigest;
 pub use ignore::IgnoreRules;
 pub use pack::{Owners, Packed, Packer, Progress};
-//PACK pub use scan::{Scanned, Scanner};
+pub use scan::{Compression, Scanned, Scanner, scan};
