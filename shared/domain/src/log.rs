@@ -31,6 +31,12 @@ impl LogSeq {
         Self(((attempt.get() as u64) << 32) | n as u64)
     }
 
+    /// The position that a client gave back.
+    #[must_use]
+    pub const fn from_u64(seq: u64) -> Self {
+        Self(seq)
+    }
+
     /// The plain number, as it stands in server-sent event ids.
     #[must_use]
     pub const fn get(self) -> u64 {

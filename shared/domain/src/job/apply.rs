@@ -87,7 +87,7 @@ impl JobRecord {
                 let record = next.attempt_mut(attempt.number, now);
                 record.worker = Some(worker);
                 record.ended_at = Some(now);
-                Ok(next.over(Some(SnapshotEvent::Published(image)), None))
+                Ok(next.over(Some(SnapshotEvent::Published(image))))
             }
             Standing::Over => Ok(self.unchanged()),
         }
@@ -114,13 +114,13 @@ impl JobRecord {
 
         if failure.kind.cause() == Cause::Input {
             next.state = JobState::Failed { failure: failure.clone() };
-            return Ok(next.over(Some(SnapshotEvent::Failed(failure)), None));
+            return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
         }
         if attempt.number.get() >= retry.max_attempts {
             let message = format!("gave up after {} attempts: {}", attempt.number, failure.message);
             let failure = Failure { message, ..failure };
             next.state = JobState::Dead { failure: failure.clone() };
-            return Ok(next.over(Some(SnapshotEvent::Failed(failure)), None));
+            return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
         }
         let not_before = if failure.kind.retries_at_once() {
             None
@@ -128,15 +128,12 @@ impl JobRecord {
             Some(now + self.pause_after(attempt.number, retry))
         };
         next.state = JobState::Queued { attempt: attempt.number.next(), not_before };
-        let effects =
-            vec![Effect::CloseLease { attempt: attempt.number }, Effect::Dispatch];
-        Ok(Transition { next, snapshot: None, effects })
+        Ok(Transition { next, snapshot: None, effects: vec![Effect::Dispatch] })
     }
 
     fn on_cancel(&self, now: Timestamp) -> Transition {
-        let holder = match &self.state {
-            JobState::Queued { .. } => None,
-            JobState::Running { worker, .. } => Some(worker.clone()),
+        match &self.state {
+            JobState::Queued { .. } | JobState::Running { .. } => {}
             JobState::Succeeded { .. }
             | JobState::Failed { .. }
             | JobState::Cancelled
@@ -145,7 +142,7 @@ impl JobRecord {
         let current = self.current_attempt();
         let mut next = self.moved(JobState::Cancelled, now);
         next.attempt_mut(current, now).ended_at = Some(now);
-        next.over(Some(SnapshotEvent::Cancelled), holder)
+        next.over(Some(SnapshotEvent::Cancelled))
     }
 
     fn on_log_archived(&self) -> Transition {
@@ -192,11 +189,27 @@ impl JobRecord {
     }
 
     /// The transition into a state that ends the job.
-    fn over(self, snapshot: Option<SnapshotEvent>, notify: Option<WorkerId>) -> Transition {
-        let mut effects = vec![Effect::CloseLease { attempt: self.current_attempt() }];
-        effects.extend(notify.map(|worker| Effect::NotifyWorker { worker }));
-        effects.push(Effect::SealLog);
+    fn over(self, snapshot: Option<SnapshotEvent>) -> Transition {
+        let effects = self.owed();
         Transition { next: self, snapshot, effects }
+    }
+
+    /// What the record's state asks for, and what may not have been done yet.
+    /// Everything that a transition returns follows from here, so whoever finds
+    /// a record can catch up on what a crash swallowed.
+    #[must_use]
+    pub fn owed(&self) -> Vec<Effect> {
+        match (&self.state, self.log) {
+            (JobState::Queued { .. }, _) => vec![Effect::Dispatch],
+            (JobState::Running { .. }, _) | (_, LogState::Archived) => vec![],
+            (JobState::Cancelled, LogState::Streamed) => {
+                vec![Effect::StopAttempt { attempt: self.current_attempt() }, Effect::SealLog]
+            }
+            (
+                JobState::Succeeded { .. } | JobState::Failed { .. } | JobState::Dead { .. },
+                LogState::Streamed,
+            ) => vec![Effect::SealLog],
+        }
     }
 
     /// The entry of an attempt, made if this is its first event.

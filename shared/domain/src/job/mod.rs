@@ -197,15 +197,11 @@ pub enum JobEvent {
 pub enum Effect {
     /// Put the waiting attempt on the region's queue, at its time.
     Dispatch,
-    /// Close the lease up to this attempt and take the job off the queue.
-    CloseLease {
+    /// Take the job off the queue, close its lease up to this attempt, and tell
+    /// the worker that held it.
+    StopAttempt {
         /// The last attempt that must not go on.
         attempt: AttemptNumber,
-    },
-    /// Tell a worker to look at its lease.
-    NotifyWorker {
-        /// Who.
-        worker: WorkerId,
     },
     /// End the log, archive it and drop it from the stream.
     SealLog,

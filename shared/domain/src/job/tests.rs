@@ -71,8 +71,7 @@ fn a_build_runs_and_succeeds_once() {
     let done = step(&running.next, published(claim(1, 1), 9));
     assert_eq!(done.next.state.name(), "succeeded");
     assert_eq!(done.snapshot, Some(SnapshotEvent::Published(image(9))));
-    let closed = Effect::CloseLease { attempt: AttemptNumber::FIRST };
-    assert_eq!(done.effects, vec![closed, Effect::SealLog]);
+    assert_eq!(done.effects, vec![Effect::SealLog]);
 
     let again = step(&done.next, published(claim(1, 1), 9));
     assert_eq!((again.next, again.snapshot, again.effects), (done.next, None, vec![]));
@@ -129,7 +128,8 @@ fn infrastructure_failures_are_retried_with_growing_pauses_and_then_dead() {
 fn cancel_stops_the_holder_and_nothing_comes_after() {
     let running = step(&job(), started(claim(1, 1))).next;
     let over = step(&running, JobEvent::Cancel);
-    assert!(over.effects.contains(&Effect::NotifyWorker { worker: worker() }));
+    let stop = Effect::StopAttempt { attempt: AttemptNumber::FIRST };
+    assert_eq!(over.effects, vec![stop, Effect::SealLog]);
     let late = step(&over.next, published(claim(1, 1), 9));
     assert_eq!(late.next, over.next);
     assert_eq!(late.snapshot, None);
@@ -208,6 +208,8 @@ proptest! {
                 prop_assert_eq!(&again.next, &transition.next);
                 prop_assert!(again.effects.is_empty());
             }
+            let owed = transition.next.owed();
+            prop_assert!(transition.effects.iter().all(|effect| owed.contains(effect)));
             job = transition.next;
         }
         prop_assert!(endings <= 1);

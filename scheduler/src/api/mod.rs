@@ -1,0 +1,85 @@
+//! The HTTP API: Daytona's contract under `/api`, Slipway's own additions under
+//! `/api/v1`.
+//!
+//! Owns routes, authentication and the form of answers. Refuses decisions: what
+//! may happen to a snapshot is the lifecycle's, what is stored is the ledger's.
+
+mod auth;
+mod contexts;
+mod error;
+mod fleet;
+mod jobs;
+mod present;
+mod sse;
+mod snapshots;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue};
+use axum::routing::get;
+use axum::{Router, middleware};
+use slipway_blobstore::Store;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
+
+pub use auth::Caller;
+pub use error::ApiError;
+
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::logs::Logs;
+use crate::view::View;
+
+/// What handlers share. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What is known.
+    pub view: Arc<View>,
+    /// What changes it.
+    pub ledger: Arc<Ledger>,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
+    /// Build contexts.
+    pub contexts: Store,
+}
+
+/// Longest request body but for contexts: the Dockerfile, escaped, and change.
+const MAX_BODY: usize = 1 << 20;
+
+/// Every route.
+pub fn router(app: App) -> Router {
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    let version = SetResponseHeaderLayer::overriding(
+        HeaderName::from_static("x-daytona-api-version"),
+        version,
+    );
+    Router::new()
+        .nest("/api", daytona())
+        .nest("/api/v1", own())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(error::error_bodies))
+        .layer(version)
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}
+
+fn daytona() -> Router<App> {
+    Router::new()
+        .route("/health", get(fleet::health))
+        .route("/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/snapshots/{id_or_name}", get(snapshots::read).delete(snapshots::remove))
+        .route("/snapshots/{id_or_name}/build-logs", get(snapshots::build_logs))
+        .route("/snapshots/{id_or_name}/build-logs-url", get(snapshots::build_logs_url))
+}
+
+fn own() -> Router<App> {
+    Router::new()
+        .route("/contexts/{hash}", get(contexts::head).put(contexts::put))
+        .route("/jobs/{id}", get(jobs::read))
+        .route("/jobs/{id}/logs", get(jobs::logs))
+        .route("/regions", get(fleet::regions))
+        .route("/workers", get(fleet::workers))
+}

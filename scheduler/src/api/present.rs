@@ -1,0 +1,118 @@
+//! From records to the bodies of answers.
+
+use slipway_api::own;
+use slipway_api::types::{BuildInfo, Snapshot};
+use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
+use slipway_domain::spec::JobSpec;
+
+use crate::view::{Fleet, View};
+
+/// Bytes of a gibibyte.
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// A snapshot as clients read it. `pending_is_over` is for the one client that
+/// takes `pending` for the end of a build: it is shown `building` instead.
+#[must_use]
+pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -> Snapshot {
+    let image = record.state.image();
+    let state = match &record.state {
+        SnapshotState::Pending if pending_is_over => "building",
+        state => state.name(),
+    };
+    let entrypoint = image.map(|image| {
+        let command: Vec<String> = image.entrypoint.iter().chain(&image.cmd).cloned().collect();
+        if command.is_empty() { vec!["sleep".into(), "infinity".into()] } else { command }
+    });
+    let reference = image.and_then(|image| {
+        let registry = fleet.registry(&record.region)?;
+        Some(format!("{registry}/{}/snapshots@{}", record.organization, image.digest))
+    });
+    Snapshot {
+        id: record.id.to_string(),
+        organization_id: record.organization.to_string(),
+        general: false,
+        name: record.name.clone(),
+        image_name: String::new(),
+        state: state.to_owned(),
+        size: image.map(|image| image.size as f64 / GIB),
+        entrypoint,
+        cpu: record.resources.cpu,
+        gpu: record.resources.gpu,
+        mem: record.resources.memory,
+        disk: record.resources.disk,
+        error_reason: record.state.failure().map(|failure| failure.message.clone()),
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+        last_used_at: record.last_used_at,
+        source_sandbox_id: None,
+        build_info: Some(build_info(record)),
+        region_ids: vec![record.region.to_string()],
+        reference,
+        digest: image.map(|image| image.digest.to_string()),
+        job_id: Some(record.job.to_string()),
+    }
+}
+
+fn build_info(record: &SnapshotRecord) -> BuildInfo {
+    match &record.source {
+        JobSpec::Build(spec) => BuildInfo {
+            dockerfile_content: spec.dockerfile.clone(),
+            context_hashes: spec.contexts.clone(),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            snapshot_ref: spec.snapshot_ref(),
+        },
+    }
+}
+
+/// A job as clients read it.
+#[must_use]
+pub fn job(record: &JobRecord, view: &View) -> own::Job {
+    let name = view.records().snapshot(&record.snapshot).map(|entry| entry.value.name.clone());
+    let image = match &record.state {
+        JobState::Succeeded { image, .. } => Some(image),
+        JobState::Queued { .. }
+        | JobState::Running { .. }
+        | JobState::Failed { .. }
+        | JobState::Cancelled
+        | JobState::Dead { .. } => None,
+    };
+    let attempts = record.attempts.iter().map(|attempt| own::Attempt {
+        number: attempt.number.get(),
+        worker: attempt.worker.as_ref().map(ToString::to_string),
+        started_at: attempt.started_at,
+        ended_at: attempt.ended_at,
+        failure: attempt.failure.clone(),
+    });
+    own::Job {
+        id: record.id.to_string(),
+        snapshot_id: record.snapshot.to_string(),
+        snapshot_name: name.unwrap_or_default(),
+        kind: record.kind.as_str().to_owned(),
+        region: record.region.to_string(),
+        class: record.class.to_string(),
+        state: record.state.name().to_owned(),
+        waiting: waiting(record, &view.fleet()),
+        failure: record.state.failure().cloned(),
+        attempts: attempts.collect(),
+        cached_steps: image.map(|image| image.cached_steps),
+        total_steps: image.map(|image| image.total_steps),
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+    }
+}
+
+/// Why a job waits, in words for its owner; `None` if it does not.
+#[must_use]
+pub fn waiting(record: &JobRecord, fleet: &Fleet) -> Option<String> {
+    let JobState::Queued { attempt, not_before } = &record.state else { return None };
+    let (region, class) = (&record.region, record.class);
+    if !fleet.serves(region, class) {
+        return Some(format!("no worker of class {class} in {region}"));
+    }
+    match not_before {
+        Some(time) => Some(format!("attempt {attempt} starts at {time:.0}")),
+        None => Some(format!("for a free worker of class {class} in {region}")),
+    }
+}

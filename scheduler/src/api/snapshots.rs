@@ -1,0 +1,192 @@
+//! `/api/snapshots`.
+
+use std::cmp::Ordering;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
+use serde::Deserialize;
+use slipway_api::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot, Url};
+use slipway_domain::LogSeq;
+use slipway_domain::organization::Permission;
+use slipway_domain::snapshot::SnapshotRecord;
+
+use super::{ApiError, App, Caller, present};
+use crate::{logs, submit};
+
+/// `POST /snapshots`: 200 with the snapshot, which a worker builds from now on.
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json(request): Json<CreateSnapshot>,
+) -> Result<Json<Snapshot>, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let (record, _job) = submit::submit(&app, caller.organization, request).await?;
+    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+}
+
+/// `GET /snapshots`.
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(query): Query<ListSnapshots>,
+) -> Result<Json<PaginatedSnapshots>, ApiError> {
+    let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(100));
+    if page == 0 {
+        return Err(ApiError::bad_request("`page` must not be less than 1"));
+    }
+    if !(1..=200).contains(&limit) {
+        return Err(ApiError::bad_request("`limit` must be between 1 and 200"));
+    }
+    let order = Order::parse(&query)?;
+    let needle = query.name.as_deref().map(str::to_lowercase);
+    let records = app.view.records();
+    let mut found: Vec<&SnapshotRecord> = records
+        .of(&caller.organization)
+        .map(|entry| &*entry.value)
+        .filter(|record| {
+            needle.as_ref().is_none_or(|needle| record.name.to_lowercase().contains(needle))
+        })
+        .collect();
+    found.sort_by(|a, b| order.compare(a, b));
+    let total = found.len() as u64;
+    let start = usize::try_from((page - 1).saturating_mul(limit)).unwrap_or(usize::MAX);
+    let fleet = app.view.fleet();
+    let pending_is_over = pending_is_over(&headers);
+    let here = found.into_iter().skip(start).take(limit as usize);
+    let items = here.map(|record| present::snapshot(record, &fleet, pending_is_over)).collect();
+    Ok(Json(PaginatedSnapshots { items, total, page, total_pages: total.div_ceil(limit) }))
+}
+
+/// `GET /snapshots/{id or name}`.
+pub async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id_or_name): Path<String>,
+) -> Result<Json<Snapshot>, ApiError> {
+    let record = find(&app, &caller, &id_or_name)?;
+    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+}
+
+/// `DELETE /snapshots/{id or name}`: cancels a running build and removes.
+pub async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id_or_name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.must(Permission::DeleteSnapshots)?;
+    let record = find(&app, &caller, &id_or_name)?;
+    app.ledger.remove(record.id).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `GET /snapshots/{id or name}/build-logs-url`.
+pub async fn build_logs_url(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id_or_name): Path<String>,
+) -> Result<Json<Url>, ApiError> {
+    let record = find(&app, &caller, &id_or_name)?;
+    let url = format!("{}/api/snapshots/{}/build-logs", app.config.public_url, record.id);
+    Ok(Json(Url { url }))
+}
+
+/// Query of `build-logs`.
+#[derive(Debug, Deserialize)]
+pub struct BuildLogs {
+    /// Whether to wait for what comes.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// `GET /snapshots/{id or name}/build-logs`: the log's lines as plain bytes.
+/// With `follow=true` the answer ends when the job does.
+pub async fn build_logs(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id_or_name): Path<String>,
+    Query(query): Query<BuildLogs>,
+) -> Result<Response, ApiError> {
+    let record = find(&app, &caller, &id_or_name)?;
+    let entries = app.logs.read(record.job, LogSeq::ZERO, query.follow).await?;
+    let lines = entries.filter_map(|entry| async {
+        match entry {
+            Ok(entry) => logs::text(&entry).map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+fn find(app: &App, caller: &Caller, id_or_name: &str) -> Result<SnapshotRecord, ApiError> {
+    let records = app.view.records();
+    let entry = records.find(&caller.organization, id_or_name);
+    let entry = entry.ok_or_else(|| ApiError::snapshot_not_found(id_or_name))?;
+    Ok((*entry.value).clone())
+}
+
+/// The Daytona CLI stops its log reader when it sees `pending`.
+fn pending_is_over(headers: &HeaderMap) -> bool {
+    headers.get("x-daytona-source").is_some_and(|source| source == "cli")
+}
+
+/// How a list is sorted.
+struct Order {
+    key: SortKey,
+    descending: bool,
+}
+
+enum SortKey {
+    Name,
+    State,
+    LastUsedAt,
+    CreatedAt,
+}
+
+impl Order {
+    fn parse(query: &ListSnapshots) -> Result<Self, ApiError> {
+        let key = match query.sort.as_deref() {
+            None | Some("lastUsedAt") => SortKey::LastUsedAt,
+            Some("name") => SortKey::Name,
+            Some("state") => SortKey::State,
+            Some("createdAt") => SortKey::CreatedAt,
+            Some(_) => {
+                let message = "`sort` must be one of name, state, lastUsedAt, createdAt";
+                return Err(ApiError::bad_request(message));
+            }
+        };
+        let descending = match query.order.as_deref() {
+            None | Some("desc") => true,
+            Some("asc") => false,
+            Some(_) => return Err(ApiError::bad_request("`order` must be asc or desc")),
+        };
+        Ok(Self { key, descending })
+    }
+
+    /// By the key, unknown values last in either direction, then newest first.
+    fn compare(&self, a: &SnapshotRecord, b: &SnapshotRecord) -> Ordering {
+        let turn = |order: Ordering| if self.descending { order.reverse() } else { order };
+        let by_key = match self.key {
+            SortKey::Name => turn(a.name.cmp(&b.name)),
+            SortKey::State => turn(a.state.name().cmp(b.state.name())),
+            SortKey::CreatedAt => turn(a.created_at.cmp(&b.created_at)),
+            SortKey::LastUsedAt => match (a.last_used_at, b.last_used_at) {
+                (Some(a), Some(b)) => turn(a.cmp(&b)),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            },
+        };
+        by_key.then_with(|| b.created_at.cmp(&a.created_at)).then_with(|| b.id.cmp(&a.id))
+    }
+}

@@ -1,0 +1,321 @@
+//! The ledger: every change of snapshots and jobs, by compare-and-set.
+//!
+//! Owns the step from a lifecycle's decision to the stored record. Refuses
+//! effects: it returns them, and [`crate::effects`] performs them. Invariants:
+//! a job and its snapshot move in one atomic batch; the view shows a change as
+//! soon as it is stored.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use slipway_bus::bucket::{self, Batch, Expected};
+use slipway_bus::topology::{BucketName, keys};
+use slipway_bus::{Bucket, Bus};
+use slipway_domain::job::{Effect, IllegalTransition, JobEvent, JobRecord, RetryPolicy};
+use slipway_domain::snapshot::{SnapshotEvent, SnapshotRecord};
+use slipway_domain::{JobId, SnapshotId};
+use tokio::sync::mpsc;
+
+use crate::config::Limits;
+use crate::view::{Entry, Value, View};
+
+/// Why a change was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The organization has a snapshot of this name.
+    #[error(
+        "Snapshot with name \"{name}\" already exists for this organization: \
+         delete it first, or choose another name"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The organization has as many snapshots as it may.
+    #[error("Snapshot quota exceeded. Maximum allowed: {limit}")]
+    QuotaExceeded {
+        /// How many it may have.
+        limit: u32,
+    },
+    /// Somebody removed the snapshot meanwhile.
+    #[error("snapshot `{id}` is gone")]
+    SnapshotGone {
+        /// Its id.
+        id: SnapshotId,
+    },
+    /// The bucket cannot be written now.
+    #[error("cannot write {what}")]
+    Write {
+        /// What was to be written.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: bucket::Error,
+    },
+}
+
+/// What came of an event.
+#[derive(Debug)]
+pub enum Moved {
+    /// It was stored, or changed nothing.
+    Applied(Vec<Effect>),
+    /// The lifecycle refuses it.
+    Refused(IllegalTransition),
+    /// There is no such job any more.
+    Unknown,
+}
+
+/// Writes records. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Ledger {
+    bus: Bus,
+    records: Bucket,
+    view: Arc<View>,
+    retry: RetryPolicy,
+    limits: Limits,
+    work: mpsc::UnboundedSender<JobId>,
+}
+
+impl Ledger {
+    /// A ledger over the bucket `records`. Jobs with effects to perform are
+    /// announced on the receiver: one id each, so it grows no faster than
+    /// records are written.
+    #[must_use]
+    pub fn new(
+        bus: &Bus,
+        view: Arc<View>,
+        retry: RetryPolicy,
+        limits: Limits,
+    ) -> (Self, mpsc::UnboundedReceiver<JobId>) {
+        let (work, receiver) = mpsc::unbounded_channel();
+        let records = bus.bucket(&BucketName::Records);
+        (Self { bus: bus.clone(), records, view, retry, limits, work }, receiver)
+    }
+
+    /// Whether NATS can be reached.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if it cannot.
+    pub fn check_connected(&self) -> Result<(), Error> {
+        if self.bus.is_connected() {
+            return Ok(());
+        }
+        let source = std::io::Error::from(std::io::ErrorKind::NotConnected);
+        let bucket = BucketName::Records.to_string();
+        let source = bucket::Error::Unavailable { bucket, source: Box::new(source) };
+        Err(Error::Write { what: "records", source })
+    }
+
+    /// Stores a new snapshot with its job.
+    ///
+    /// # Errors
+    /// The name is taken, the quota is used up, or nothing can be written.
+    pub async fn create(&self, snapshot: &SnapshotRecord, job: &JobRecord) -> Result<(), Error> {
+        self.check_connected()?;
+        self.check_room(snapshot)?;
+        let encode = |source| Error::Write { what: "a new snapshot", source };
+        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        let mut batch = Batch::new();
+        batch.put(name, &snapshot.id, Expected::Absent).map_err(encode)?;
+        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        batch.put(key, snapshot, Expected::Absent).map_err(encode)?;
+        batch.put(keys::job(&job.id), job, Expected::Absent).map_err(encode)?;
+        let revisions = self.records.commit(&batch).await.map_err(|error| {
+            if error.is_conflict() {
+                Error::NameTaken { name: snapshot.name.clone() }
+            } else {
+                encode(error)
+            }
+        })?;
+        self.view.change_records(|records| {
+            records.put(Value::Snapshot(snapshot.clone()), revisions[1]);
+            records.put(Value::Job(job.clone()), revisions[2]);
+        });
+        self.announce(job.id);
+        Ok(())
+    }
+
+    fn check_room(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
+        let records = self.view.records();
+        if records.find(&snapshot.organization, &snapshot.name).is_some() {
+            return Err(Error::NameTaken { name: snapshot.name.clone() });
+        }
+        let counts = |state: &str| matches!(state, "pending" | "building" | "pulling" | "active");
+        let used = records
+            .of(&snapshot.organization)
+            .filter(|entry| counts(entry.value.state.name()))
+            .count();
+        if used >= self.limits.snapshots as usize {
+            return Err(Error::QuotaExceeded { limit: self.limits.snapshots });
+        }
+        Ok(())
+    }
+
+    /// Marks a snapshot for removal and cancels its job. The rest follows.
+    ///
+    /// # Errors
+    /// The snapshot is gone, or nothing can be written.
+    pub async fn remove(&self, id: SnapshotId) -> Result<(), Error> {
+        loop {
+            let entry = self.view.records().snapshot(&id).cloned();
+            let entry = entry.ok_or(Error::SnapshotGone { id })?;
+            let job = entry.value.job;
+            let removed = Some(SnapshotEvent::Remove);
+            match self.try_move(job, Some(JobEvent::Cancel), Some(entry), removed).await {
+                Ok(_) => {
+                    self.announce(job);
+                    return Ok(());
+                }
+                Err(source) if source.is_conflict() => self.reload(id, job).await?,
+                Err(source) => return Err(Error::Write { what: "a removal", source }),
+            }
+        }
+    }
+
+    /// Applies an event to a job and its snapshot.
+    ///
+    /// # Errors
+    /// Nothing can be written now.
+    pub async fn move_job(&self, id: JobId, event: JobEvent) -> Result<Moved, Error> {
+        loop {
+            let Some(job) = self.view.records().job(&id).cloned() else {
+                return Ok(Moved::Unknown);
+            };
+            let snapshot = self.view.records().snapshot(&job.value.snapshot).cloned();
+            match self.try_move(id, Some(event.clone()), snapshot, None).await {
+                Ok(moved) => return Ok(moved),
+                Err(source) if source.is_conflict() => {
+                    self.reload(job.value.snapshot, id).await?;
+                }
+                Err(source) => return Err(Error::Write { what: "a job", source }),
+            }
+        }
+    }
+
+    async fn try_move(
+        &self,
+        id: JobId,
+        event: Option<JobEvent>,
+        snapshot: Option<Entry<SnapshotRecord>>,
+        extra: Option<SnapshotEvent>,
+    ) -> Result<Moved, bucket::Error> {
+        let now = Timestamp::now();
+        let job = self.view.records().job(&id).cloned();
+        let mut changes = Changes::default();
+        let mut effects = vec![];
+        let mut next_snapshot = snapshot.as_ref().map(|entry| (*entry.value).clone());
+        if let (Some(job), Some(event)) = (job, event) {
+            let transition = match job.value.apply(event, now, &self.retry) {
+                Ok(transition) => transition,
+                Err(refused) => return Ok(Moved::Refused(refused)),
+            };
+            if let Some(event) = transition.snapshot {
+                next_snapshot = next_snapshot.map(|record| record.apply(id, event, now));
+            }
+            if transition.next != *job.value {
+                changes.job = Some((transition.next, job.revision));
+            }
+            effects = transition.effects;
+        }
+        if let Some(event) = extra {
+            next_snapshot = next_snapshot.map(|record| record.apply(record.job, event, now));
+        }
+        if let (Some(next), Some(entry)) = (next_snapshot, snapshot)
+            && next != *entry.value
+        {
+            changes.snapshot = Some((next, entry.revision));
+        }
+        self.store(changes).await?;
+        if !effects.is_empty() {
+            self.announce(id);
+        }
+        Ok(Moved::Applied(effects))
+    }
+
+    async fn store(&self, changes: Changes) -> Result<(), bucket::Error> {
+        let mut batch = Batch::new();
+        if let Some((job, revision)) = &changes.job {
+            batch.put(keys::job(&job.id), job, Expected::Revision(*revision))?;
+        }
+        if let Some((snapshot, revision)) = &changes.snapshot {
+            let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+            batch.put(key, snapshot, Expected::Revision(*revision))?;
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut revisions = self.records.commit(&batch).await?.into_iter();
+        self.view.change_records(|records| {
+            for value in changes.values() {
+                if let Some(revision) = revisions.next() {
+                    records.put(value, revision);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Forgets a removed snapshot for good, its job and its name included.
+    ///
+    /// # Errors
+    /// Nothing can be written now. A conflict is none: the next look decides.
+    pub async fn forget(&self, snapshot: &SnapshotRecord, revision: u64) -> Result<(), Error> {
+        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        let mut batch = Batch::new();
+        batch.delete(name, Expected::Any);
+        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        batch.delete(key, Expected::Revision(revision));
+        batch.delete(keys::job(&snapshot.job), Expected::Any);
+        match self.records.commit(&batch).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(source) => Err(Error::Write { what: "a removal", source }),
+        }
+    }
+
+    /// Reads a snapshot and its job afresh, after somebody else changed them.
+    async fn reload(&self, snapshot: SnapshotId, job: JobId) -> Result<(), Error> {
+        let failed = |source| Error::Write { what: "a job", source };
+        let known = self.view.records().job(&job).map(|entry| entry.value.organization);
+        let known = known
+            .or_else(|| self.view.records().snapshot(&snapshot).map(|s| s.value.organization));
+        let Some(organization) = known else { return Ok(()) };
+        let key = keys::snapshot(&organization, &snapshot);
+        let fresh_snapshot = self.records.get(&key).await.map_err(failed)?;
+        let fresh_job = self.records.get(&keys::job(&job)).await.map_err(failed)?;
+        self.view.change_records(|records| {
+            if let Some(entry) = fresh_snapshot
+                && let Ok(record) = entry.json()
+            {
+                records.put(Value::Snapshot(record), entry.revision);
+            }
+            if let Some(entry) = fresh_job
+                && let Ok(record) = entry.json()
+            {
+                records.put(Value::Job(record), entry.revision);
+            }
+        });
+        Ok(())
+    }
+
+    /// Has the effects that follow from a job's record performed soon.
+    pub fn announce(&self, job: JobId) {
+        // The receiver is gone only when the process stops.
+        let _stopping = self.work.send(job);
+    }
+}
+
+#[derive(Default)]
+struct Changes {
+    job: Option<(JobRecord, u64)>,
+    snapshot: Option<(SnapshotRecord, u64)>,
+}
+
+impl Changes {
+    /// The values in the order of the batch.
+    fn values(self) -> impl Iterator<Item = Value> {
+        let job = self.job.map(|(job, _)| Value::Job(job));
+        let snapshot = self.snapshot.map(|(snapshot, _)| Value::Snapshot(snapshot));
+        job.into_iter().chain(snapshot)
+    }
+}

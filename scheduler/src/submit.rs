@@ -1,0 +1,57 @@
+//! Submission: the one way to a new snapshot, whether asked for over HTTP or
+//! over NATS.
+
+use jiff::Timestamp;
+use slipway_api::types::CreateSnapshot;
+use slipway_domain::job::{JobRecord, NewJob};
+use slipway_domain::snapshot::{NewSnapshot, SnapshotRecord};
+use slipway_domain::{JobId, OrganizationId, SnapshotId};
+use uuid::Uuid;
+
+use crate::api::{ApiError, App};
+use crate::validate;
+
+/// Checks a request, stores snapshot and job, and wakes a worker. When this
+/// returns, both are durable.
+///
+/// # Errors
+/// The request is refused, or it could not be stored; then nothing was.
+pub async fn submit(
+    app: &App,
+    organization: OrganizationId,
+    request: CreateSnapshot,
+) -> Result<(SnapshotRecord, JobRecord), ApiError> {
+    let config = &app.config;
+    let valid =
+        validate::validate(request, &config.regions, &config.default_region, &config.limits)?;
+    let now = Timestamp::now();
+    let id = SnapshotId::from_uuid(Uuid::now_v7());
+    let job = NewJob {
+        id: JobId::from_uuid(Uuid::now_v7()),
+        organization,
+        snapshot: id,
+        region: valid.region.clone(),
+        class: valid.class,
+        kind: valid.spec.kind(),
+    };
+    let snapshot = NewSnapshot {
+        id,
+        organization,
+        name: valid.name,
+        region: valid.region,
+        class: valid.class,
+        resources: valid.resources,
+        source: valid.spec,
+        job: job.id,
+    };
+    let snapshot = SnapshotRecord::new(snapshot, now);
+    let job = JobRecord::new(job, now);
+    app.ledger.create(&snapshot, &job).await?;
+    tracing::info!(
+        job.id = %job.id,
+        snapshot.id = %snapshot.id,
+        region = %job.region,
+        "snapshot submitted"
+    );
+    Ok((snapshot, job))
+}
