@@ -34,11 +34,7 @@ impl Child {
     /// # Errors
     /// What the operating system says if the program cannot be started.
     pub fn spawn(mut command: Command) -> io::Result<Self> {
-        command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         die_with_parent(&mut command);
         let mut process = spawn_from_lasting_thread(command)?;
         let group = Pid::from_child(&process);
@@ -50,13 +46,7 @@ impl Child {
         let watcher = thread::spawn(move || {
             sender.send_replace(wait_without_reaping(group));
         });
-        Ok(Self {
-            process,
-            group,
-            end,
-            watcher: Some(watcher),
-            output: Output::drain(pipes),
-        })
+        Ok(Self { process, group, end, watcher: Some(watcher), output: Output::drain(pipes) })
     }
 
     /// The process id, which is also the id of its process group.
@@ -99,10 +89,7 @@ impl Child {
     pub async fn wait(&self) -> ExitStatus {
         let mut end = self.end.clone();
         let status = end.wait_for(Option::is_some).await;
-        status
-            .ok()
-            .and_then(|status| *status)
-            .expect("the watcher reports an end before it ends")
+        status.ok().and_then(|status| *status).expect("the watcher reports an end before it ends")
     }
 
     /// How the program ended, or `None` while it runs.
@@ -125,19 +112,12 @@ impl Drop for Child {
         }
         let _ = self.process.wait();
         if thread::panicking() {
-            eprintln!(
-                "last lines of process {}:\n{}",
-                self.id(),
-                self.output.tail(60)
-            );
+            eprintln!("last lines of process {}:\n{}", self.id(), self.output.tail(60));
         }
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "the only door to the kernel's parent-death signal"
-)]
+#[expect(unsafe_code, reason = "the only door to the kernel's parent-death signal")]
 fn die_with_parent(command: &mut Command) {
     let parent = unix::getpid();
     // SAFETY: both calls are plain system calls, which are allowed between
@@ -148,9 +128,7 @@ fn die_with_parent(command: &mut Command) {
             if unix::getppid() == Some(parent) {
                 Ok(())
             } else {
-                Err(io::Error::from_raw_os_error(
-                    rustix::io::Errno::SRCH.raw_os_error(),
-                ))
+                Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
             }
         });
     }
@@ -174,9 +152,7 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<std::process::Child
         orders
     });
     let (answer, result) = mpsc::channel();
-    spawner
-        .send((command, answer))
-        .expect("the spawner lasts as long as its sender");
+    spawner.send((command, answer)).expect("the spawner lasts as long as its sender");
     result.recv().expect("the spawner answers every order")
 }
 
@@ -192,8 +168,7 @@ fn wait_without_reaping(pid: Pid) -> Option<ExitStatus> {
     // The wait status as the kernel packs it: the code in the second byte, or
     // the signal in the first.
     let code = status.exit_status().map(|code| code << 8);
-    code.or(status.terminating_signal())
-        .map(ExitStatus::from_raw)
+    code.or(status.terminating_signal()).map(ExitStatus::from_raw)
 }
 
 #[cfg(test)]

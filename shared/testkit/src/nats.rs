@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -56,17 +57,17 @@ impl NatsServer {
         fs::write(folder.path().join("nats.conf"), text).expect("the configuration can be written");
         // -1 is nats-server's word for a free port.
         let (child, port) = launch(&program, folder.path(), "-1").await;
-        Self {
-            child,
-            program,
-            folder,
-            port,
-        }
+        Self { child, program, folder, port }
     }
 
     /// The address for clients: `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The address for a [`TcpProxy`](crate::TcpProxy) in front of the server.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// The port for clients, the same after a restart.
@@ -97,19 +98,12 @@ impl NatsServer {
 /// Starts the server and returns it with its port once it serves.
 async fn launch(program: &Path, folder: &Path, port: &str) -> (Child, u16) {
     let mut command = Command::new(program);
-    command
-        .args(["--addr", "127.0.0.1", "--port", port, "--config"])
-        .arg(folder.join("nats.conf"));
+    command.args(["--addr", "127.0.0.1", "--port", port, "--config"]).arg(folder.join("nats.conf"));
     let child = Child::spawn(command)
         .unwrap_or_else(|error| panic!("`{}` cannot be started: {error}", program.display()));
-    let ready = timeout(
-        START_LIMIT,
-        child
-            .output()
-            .line(|line| line.ends_with("Server is ready")),
-    )
-    .await
-    .unwrap_or_else(|_| panic!("nats-server did not serve within {START_LIMIT:?}"));
+    let ready = timeout(START_LIMIT, child.output().line(|line| line.ends_with("Server is ready")))
+        .await
+        .unwrap_or_else(|_| panic!("nats-server did not serve within {START_LIMIT:?}"));
     ready.unwrap_or_else(|ended| panic!("nats-server did not start: {ended}"));
     let port = child
         .output()
@@ -117,10 +111,7 @@ async fn launch(program: &Path, folder: &Path, port: &str) -> (Child, u16) {
         .iter()
         .find_map(|line| line.split_once("Listening for client connections on 127.0.0.1:"))
         .and_then(|(_, port)| port.parse().ok());
-    (
-        child,
-        port.expect("a server that is ready has said its port"),
-    )
+    (child, port.expect("a server that is ready has said its port"))
 }
 
 fn program() -> PathBuf {
@@ -136,10 +127,9 @@ fn program() -> PathBuf {
             "`{}` is `{version}`, older than {FLOOR:?}. Remedy: make deps",
             program.display()
         ),
-        Err(error) => panic!(
-            "no nats-server (`{}`: {error}). Remedy: make deps",
-            program.display()
-        ),
+        Err(error) => {
+            panic!("no nats-server (`{}`: {error}). Remedy: make deps", program.display())
+        }
     }
 }
 
@@ -149,10 +139,7 @@ fn is_new_enough(answer: &str) -> bool {
         return false;
     };
     let version = version.split('-').next().unwrap_or_default();
-    let parts: Vec<u32> = version
-        .split('.')
-        .map_while(|part| part.parse().ok())
-        .collect();
+    let parts: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
     parts.as_slice() >= FLOOR.as_slice()
 }
 
@@ -167,10 +154,7 @@ mod tests {
     #[test]
     fn versions_are_compared_as_numbers() {
         for new_enough in ["2.15.1", "2.15.10", "2.16.0", "3.0.0", "2.16.0-RC.1"] {
-            assert!(
-                is_new_enough(&format!("nats-server: v{new_enough}")),
-                "{new_enough}"
-            );
+            assert!(is_new_enough(&format!("nats-server: v{new_enough}")), "{new_enough}");
         }
         for old in ["2.15.0", "2.9.10", "2.14.9"] {
             assert!(!is_new_enough(&format!("nats-server: v{old}")), "{old}");
@@ -197,12 +181,7 @@ mod tests {
             ..Default::default()
         };
         context.create_stream(config).await.unwrap();
-        context
-            .publish("t", "kept".into())
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        context.publish("t", "kept".into()).await.unwrap().await.unwrap();
         server.kill9().await;
         assert!(async_nats::connect(&url).await.is_err());
         server.restart().await;

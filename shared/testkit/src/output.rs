@@ -33,11 +33,7 @@ pub struct Ended {
 
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the output ended before the line came; it was:\n{}",
-            self.printed
-        )
+        write!(f, "the output ended before the line came; it was:\n{}", self.printed)
     }
 }
 
@@ -47,10 +43,7 @@ impl Output {
     /// Drains `pipes` until they end, each on a thread of its own.
     pub(crate) fn drain(pipes: Vec<Box<dyn Read + Send>>) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let start = Progress {
-            lines: 0,
-            open_pipes: pipes.len(),
-        };
+        let start = Progress { lines: 0, open_pipes: pipes.len() };
         let (sender, progress) = watch::channel(start);
         let sender = Arc::new(sender);
         for pipe in pipes {
@@ -62,10 +55,7 @@ impl Output {
 
     /// The lines so far, without their ends.
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the first line, already printed or still to come, that `wanted` accepts.
@@ -83,9 +73,7 @@ impl Output {
             }
             seen = now.lines;
             if now.open_pipes == 0 || progress.changed().await.is_err() {
-                return Err(Ended {
-                    printed: lines.join("\n"),
-                });
+                return Err(Ended { printed: lines.join("\n") });
             }
         }
     }
@@ -107,10 +95,7 @@ fn drain_one(
     while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
-        lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(text);
+        lines.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         sender.send_modify(|progress| progress.lines += 1);
         line.clear();
     }

@@ -56,11 +56,9 @@ fn required(name: &str) -> String {
 
 /// Reads one `export NAME='value'` line; values of the stack hold no quotes.
 fn in_file(text: &str, name: &str) -> Option<String> {
-    let line = text.lines().find_map(|line| {
-        line.strip_prefix("export ")?
-            .strip_prefix(name)?
-            .strip_prefix('=')
-    });
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
     line.map(|value| value.trim_matches('\'').to_owned())
 }
 

@@ -36,39 +36,21 @@ async fn kill9_is_reported_as_the_signal() {
 #[tokio::test]
 async fn lines_of_both_pipes_are_waited_for() {
     let child = Child::spawn(shell("echo one; echo two >&2; sleep 60")).unwrap();
-    assert_eq!(
-        child.output().line(|line| line == "two").await.unwrap(),
-        "two"
-    );
-    assert_eq!(
-        child
-            .output()
-            .line(|line| line.starts_with('o'))
-            .await
-            .unwrap(),
-        "one"
-    );
+    assert_eq!(child.output().line(|line| line == "two").await.unwrap(), "two");
+    assert_eq!(child.output().line(|line| line.starts_with('o')).await.unwrap(), "one");
 }
 
 #[tokio::test]
 async fn end_of_output_is_an_error_with_the_output_in_it() {
     let child = Child::spawn(shell("echo only this")).unwrap();
-    let ended = child
-        .output()
-        .line(|line| line == "that")
-        .await
-        .unwrap_err();
+    let ended = child.output().line(|line| line == "that").await.unwrap_err();
     assert_eq!(ended.printed, "only this");
 }
 
 #[tokio::test]
 async fn drop_kills_the_whole_group() {
     let child = Child::spawn(shell("sleep 60 & echo grandchild $!; wait")).unwrap();
-    let line = child
-        .output()
-        .line(|line| line.starts_with("grandchild"))
-        .await
-        .unwrap();
+    let line = child.output().line(|line| line.starts_with("grandchild")).await.unwrap();
     let grandchild = line.split_once(' ').unwrap().1.to_owned();
     assert!(is_alive(&grandchild));
     let output = child.output().clone();
@@ -96,9 +78,7 @@ async fn paused_child_stands_still_until_it_is_resumed() {
 
 #[tokio::test]
 async fn child_outlives_the_thread_that_asked_for_it() {
-    let child = thread::spawn(|| Child::spawn(shell("sleep 60")).unwrap())
-        .join()
-        .unwrap();
+    let child = thread::spawn(|| Child::spawn(shell("sleep 60")).unwrap()).join().unwrap();
     let quiet = Duration::from_millis(200);
     assert!(timeout(quiet, child.wait()).await.is_err());
 }
@@ -122,19 +102,8 @@ async fn child_dies_when_the_test_process_is_killed() {
         ])
         .env("TESTKIT_PARENT", "1");
     let parent = Child::spawn(command).unwrap();
-    let line = parent
-        .output()
-        .line(|line| line.contains("ends here"))
-        .await
-        .unwrap();
-    let pid = line
-        .split_once("child ")
-        .unwrap()
-        .1
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let line = parent.output().line(|line| line.contains("ends here")).await.unwrap();
+    let pid = line.split_once("child ").unwrap().1.split(' ').next().unwrap().to_owned();
     assert!(is_alive(&pid));
     parent.kill9().await;
     let gone = async {
