@@ -224,6 +224,10 @@ impl Pattern {
         if text.len() > 1 && text.starts_with(b"/") {
             text.remove(0);
         }
+        // Docker cleans `!/` once more, together with its `!`.
+        if is_exception && text == b"/" {
+            return Err(Error::EmptyException { line: number });
+        }
         let glob = Glob::parse(&text).map_err(|reason| Error::BadPattern {
             line: number,
             pattern: String::from_utf8_lossy(&text).into_owned(),

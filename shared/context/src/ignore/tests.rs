@@ -127,7 +127,7 @@ fn bad_lines_are_refused_with_their_number() {
             other => panic!("`{pattern}` gave {other:?}"),
         }
     }
-    for pattern in ["!", " ! "] {
+    for pattern in ["!", " ! ", "!/", "!/a/.."] {
         match IgnoreRules::parse(pattern.as_bytes()) {
             Err(Error::EmptyException { line: 1 }) => {}
             other => panic!("`{pattern}` gave {other:?}"),
