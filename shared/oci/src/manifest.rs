@@ -135,7 +135,7 @@ pub enum Document {
     /// One platform's manifest.
     Manifest(Box<Manifest>),
     /// A list by platform.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// The members that tell the forms apart, whatever their values are.
@@ -168,7 +168,7 @@ impl Document {
         if media_type.is_manifest() {
             serde_json::from_slice(bytes).map(|one| Self::Manifest(Box::new(one))).map_err(json)
         } else {
-            serde_json::from_slice(bytes).map(Self::Index).map_err(json)
+            serde_json::from_slice(bytes).map(|one| Self::Index(Box::new(one))).map_err(json)
         }
     }
 
