@@ -1,0 +1,47 @@
+//! What only a local folder has: files that outlive the process.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use slipway_blobstore::{Config, ObjectKey, Store};
+use slipway_oci::Digest;
+use url::Url;
+
+#[tokio::test]
+async fn objects_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Url::from_file_path(folder.path()).unwrap());
+    let key = ObjectKey::Blob(Digest::sha256("hello"));
+    Store::open(&config).unwrap().put_bytes(&key, "hello").await.unwrap();
+    let again = Store::open(&config).unwrap();
+    assert_eq!(again.get_bytes(&key, 10).await.unwrap(), "hello");
+    assert_eq!(std::fs::read(folder.path().join(key.to_string())).unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_swept_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Url::from_file_path(folder.path()).unwrap());
+    let store = Store::open(&config).unwrap();
+    let key = ObjectKey::Blob(Digest::sha256("hello"));
+    store.put_bytes(&key, "hello").await.unwrap();
+    let left = folder.path().join(format!("{key}#1"));
+    std::fs::write(&left, "hel").unwrap();
+    assert_eq!(store.sweep_unfinished(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert!(left.exists(), "it may still be written");
+    assert_eq!(store.sweep_unfinished(Duration::ZERO).await.unwrap(), 1);
+    assert!(!left.exists());
+    assert!(store.exists(&key).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_is_an_error_and_not_an_empty_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Url::from_file_path(folder.path()).unwrap());
+    let store = Store::open(&config).unwrap();
+    let swept = store.sweep_unfinished(Duration::ZERO).await;
+    assert_eq!(swept.unwrap(), 0);
+    drop(folder);
+    let error = store.sweep_unfinished(Duration::ZERO).await.unwrap_err();
+    assert!(error.is_retryable());
+}
