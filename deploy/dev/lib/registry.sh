@@ -7,7 +7,6 @@ readonly REGISTRY_FIRST_PORT=5071
 
 registry_ensure() {
   local release
-  need curl curl
   release=$(debian_release)
   debian_unpack "$REGISTRY_HOME" "docker-registry/$release" "busybox-static/$release"
 }
