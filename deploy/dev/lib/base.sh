@@ -4,10 +4,8 @@
 
 PROJECT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd -P)
 readonly PROJECT
-readonly DEV=$PROJECT/.dev
-readonly BIN=$DEV/bin
-readonly RUN=$DEV/run
-readonly LOG=$DEV/log
+# shellcheck disable=SC2034 # each script uses its part of these
+readonly DEV=$PROJECT/.dev BIN=$PROJECT/.dev/bin RUN=$PROJECT/.dev/run LOG=$PROJECT/.dev/log
 # The dev set-up cannot work on this machine (EX_UNAVAILABLE of sysexits.h).
 readonly UNAVAILABLE=69
 

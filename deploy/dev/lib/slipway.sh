@@ -2,12 +2,15 @@
 # The program itself, for the scripts that use it: built, started as a whole
 # stack on a data folder, stopped.
 
-# slipway_build: sets SLIPWAY to the program.
+# slipway_build [--release]: sets SLIPWAY to the program.
 slipway_build() {
+  local target profile=debug
+  [[ ${1:-} != --release ]] || profile=release
   say "building slipway"
-  cargo build --quiet --locked --bin slipway
-  SLIPWAY=$(cargo metadata --format-version 1 --no-deps --locked |
-    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/slipway
+  cargo build --quiet --locked --bin slipway "$@"
+  target=$(cargo metadata --format-version 1 --no-deps --locked |
+    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  SLIPWAY=$target/$profile/slipway
 }
 
 # slipway_start DATA LOG: returns when everything serves, with the settings of

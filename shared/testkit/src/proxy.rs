@@ -88,7 +88,7 @@ impl TcpProxy {
         self.faults.send_modify(|faults| faults.generation += 1);
     }
 
-    /// Breaks the open connections with a reset as soon as `bytes` more have
+    /// Breaks the open connections with a reset once more than `bytes` more would have
     /// gone from the server to clients, in the middle of whatever they are.
     pub fn cut_after(&self, bytes: u64) {
         self.faults.send_modify(|faults| faults.allowance = Some(bytes));
