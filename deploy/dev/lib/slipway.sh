@@ -2,15 +2,16 @@
 # The program itself, for the scripts that use it: built, started as a whole
 # stack on a data folder, stopped.
 
-# slipway_build [--release]: sets SLIPWAY to the program.
+# slipway_build dev|release: sets SLIPWAY to the program.
 slipway_build() {
-  local target profile=debug
-  [[ ${1:-} != --release ]] || profile=release
+  local target folder=$1
   say "building slipway"
-  cargo build --quiet --locked --bin slipway "$@"
+  cargo build --locked --profile "$1" --bin slipway
   target=$(cargo metadata --format-version 1 --no-deps --locked |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-  SLIPWAY=$target/$profile/slipway
+  # Cargo's one exception: the profile `dev` is built into `debug`.
+  [[ $1 != dev ]] || folder=debug
+  SLIPWAY=$target/$folder/slipway
 }
 
 # slipway_start DATA LOG: returns when everything serves, with the settings of
