@@ -1,9 +1,9 @@
 //! The ledger: every change of snapshots and jobs, by compare-and-set.
 //!
 //! Owns the step from a lifecycle's decision to the stored record. Refuses
-//! effects: it returns them, and [`crate::effects`] performs them. Invariants:
-//! a job and its snapshot move in one atomic batch; the view shows a change as
-//! soon as it is stored.
+//! effects: it announces the job, and [`crate::settle`] does what its record
+//! asks for. Invariants: a job and its snapshot move in one atomic batch; the
+//! view shows a change as soon as it is stored.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use slipway_bus::bucket::{self, Batch, Expected};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus};
-use slipway_domain::job::{Effect, IllegalTransition, JobEvent, JobRecord, RetryPolicy};
+use slipway_domain::job::{IllegalTransition, JobEvent, JobRecord, RetryPolicy};
 use slipway_domain::snapshot::{SnapshotEvent, SnapshotRecord};
 use slipway_domain::{JobId, SnapshotId};
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ pub enum Error {
 #[derive(Debug)]
 pub enum Moved {
     /// It was stored, or changed nothing.
-    Applied(Vec<Effect>),
+    Applied,
     /// The lifecycle refuses it.
     Refused(IllegalTransition),
     /// There is no such job any more.
@@ -97,7 +97,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Write`] if it cannot.
     pub fn check_connected(&self) -> Result<(), Error> {
-        if self.bus.is_connected() {
+        if self.bus.connection_state().borrow().up {
             return Ok(());
         }
         let source = std::io::Error::from(std::io::ErrorKind::NotConnected);
@@ -161,7 +161,7 @@ impl Ledger {
             let entry = entry.ok_or(Error::SnapshotGone { id })?;
             let job = entry.value.job;
             let removed = Some(SnapshotEvent::Remove);
-            match self.try_move(job, Some(JobEvent::Cancel), Some(entry), removed).await {
+            match self.try_move(job, JobEvent::Cancel, Some(entry), removed).await {
                 Ok(_) => {
                     self.announce(job);
                     return Ok(());
@@ -178,11 +178,15 @@ impl Ledger {
     /// Nothing can be written now.
     pub async fn move_job(&self, id: JobId, event: JobEvent) -> Result<Moved, Error> {
         loop {
-            let Some(job) = self.view.records().job(&id).cloned() else {
+            let known = self.view.records().job(&id).cloned();
+            let Some(job) = known else {
+                if self.load_job(id).await? {
+                    continue;
+                }
                 return Ok(Moved::Unknown);
             };
             let snapshot = self.view.records().snapshot(&job.value.snapshot).cloned();
-            match self.try_move(id, Some(event.clone()), snapshot, None).await {
+            match self.try_move(id, event.clone(), snapshot, None).await {
                 Ok(moved) => return Ok(moved),
                 Err(source) if source.is_conflict() => {
                     self.reload(job.value.snapshot, id).await?;
@@ -195,16 +199,16 @@ impl Ledger {
     async fn try_move(
         &self,
         id: JobId,
-        event: Option<JobEvent>,
+        event: JobEvent,
         snapshot: Option<Entry<SnapshotRecord>>,
         extra: Option<SnapshotEvent>,
     ) -> Result<Moved, bucket::Error> {
         let now = Timestamp::now();
         let job = self.view.records().job(&id).cloned();
         let mut changes = Changes::default();
-        let mut effects = vec![];
+        let mut owes = false;
         let mut next_snapshot = snapshot.as_ref().map(|entry| (*entry.value).clone());
-        if let (Some(job), Some(event)) = (job, event) {
+        if let Some(job) = job {
             let transition = match job.value.apply(event, now, &self.retry) {
                 Ok(transition) => transition,
                 Err(refused) => return Ok(Moved::Refused(refused)),
@@ -215,7 +219,7 @@ impl Ledger {
             if transition.next != *job.value {
                 changes.job = Some((transition.next, job.revision));
             }
-            effects = transition.effects;
+            owes = !transition.effects.is_empty();
         }
         if let Some(event) = extra {
             next_snapshot = next_snapshot.map(|record| record.apply(record.job, event, now));
@@ -226,10 +230,10 @@ impl Ledger {
             changes.snapshot = Some((next, entry.revision));
         }
         self.store(changes).await?;
-        if !effects.is_empty() {
+        if owes {
             self.announce(id);
         }
-        Ok(Moved::Applied(effects))
+        Ok(Moved::Applied)
     }
 
     async fn store(&self, changes: Changes) -> Result<(), bucket::Error> {
@@ -271,6 +275,18 @@ impl Ledger {
             Err(error) if error.is_conflict() => Ok(()),
             Err(source) => Err(Error::Write { what: "a removal", source }),
         }
+    }
+
+    /// Looks for a job that the view does not know yet: another replica may have
+    /// made it a moment ago.
+    async fn load_job(&self, id: JobId) -> Result<bool, Error> {
+        let found = self.records.get(&keys::job(&id)).await;
+        let found = found.map_err(|source| Error::Write { what: "a job", source })?;
+        let Some(entry) = found else { return Ok(false) };
+        let Ok(job) = entry.json::<JobRecord>() else { return Ok(false) };
+        self.view.change_records(|records| records.put(Value::Job(job.clone()), entry.revision));
+        self.reload(job.snapshot, id).await?;
+        Ok(true)
     }
 
     /// Reads a snapshot and its job afresh, after somebody else changed them.

@@ -1,1 +1,230 @@
-//! API, dispatch, reconcilers
+//! The scheduler: the API, the records, and the decisions about jobs.
+//!
+//! Owns what a snapshot and a job are and where they stand. Refuses to touch
+//! layers or BuildKit: that is the workers' part. Any number of replicas may run
+//! at once; every change is a compare-and-set. Invariant: what was answered with
+//! success is stored.
+
+pub mod api;
+mod bootstrap;
+pub mod config;
+mod events;
+mod ledger;
+mod logs;
+mod reconcile;
+mod service;
+mod settle;
+mod submit;
+mod validate;
+mod view;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slipway_blobstore::Store;
+use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology};
+use slipway_bus::{Bus, bucket};
+use slipway_domain::{JobId, Region};
+use slipway_runtime::{Tasks, telemetry};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use url::Url;
+
+use api::App;
+use config::Config;
+use ledger::Ledger;
+use logs::Logs;
+use settle::Settler;
+use view::View;
+
+/// Why the scheduler cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// NATS cannot be used.
+    #[error("cannot connect to NATS")]
+    Connect(#[source] slipway_bus::connection::Error),
+    /// Streams and buckets cannot be set up.
+    #[error("cannot set up streams and buckets")]
+    Ensure(#[source] slipway_bus::ensure::Error),
+    /// The first API key cannot be stored.
+    #[error("cannot store the bootstrap key")]
+    Bootstrap(#[source] bucket::Error),
+    /// An object store cannot be opened.
+    #[error("cannot open the object store `{url}`")]
+    Store {
+        /// Its address.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The NATS services cannot be offered.
+    #[error("cannot offer the NATS services")]
+    Services(#[source] slipway_bus::services::Error),
+    /// The first look at the records failed.
+    #[error("the records could not be read")]
+    Records,
+}
+
+/// Runs the scheduler until `tasks` are shut down. Returns after the last
+/// request was answered.
+///
+/// # Errors
+/// It cannot start.
+pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
+    let bus = connect(&config).await?;
+    bus.ensure(&topology(&config)).await.map_err(Error::Ensure)?;
+    if let Some(key) = &config.bootstrap_key {
+        bootstrap::ensure_key(&bus, key).await.map_err(Error::Bootstrap)?;
+    }
+    let stores = open_stores(&config)?;
+    let contexts = open_store(&config.contexts)?;
+    let view = Arc::new(View::default());
+    let (ledger, work) = Ledger::new(&bus, view.clone(), config.retry, config.limits);
+    let ledger = Arc::new(ledger);
+    let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
+    start_watches(&bus, &view, &ledger, &config, tasks).await?;
+
+    let settler = Arc::new(Settler {
+        bus: bus.clone(),
+        view: view.clone(),
+        ledger: ledger.clone(),
+        logs: logs.clone(),
+        stores,
+        time_limit: config.build_time_limit,
+    });
+    start_work(settler, work, &config, tasks);
+    let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
+    open.into_iter().for_each(|job| ledger.announce(job));
+
+    let config = Arc::new(config);
+    let app = App { config: config.clone(), view, ledger, logs, contexts };
+    let services = service::start(&bus, &app).await.map_err(Error::Services)?;
+    serve(app, config.listen, tasks).await?;
+    for service in services {
+        service.stop().await;
+    }
+    Ok(())
+}
+
+async fn connect(config: &Config) -> Result<Bus, Error> {
+    let servers = config.nats.clone();
+    let bus = slipway_bus::Config { servers, ..slipway_bus::Config::new("", "slipway-scheduler") };
+    slipway_bus::connect(&bus).await.map_err(Error::Connect)
+}
+
+fn topology(config: &Config) -> Topology {
+    let regions = config.regions.iter().map(|(region, settings)| RegionTopology {
+        region: region.clone(),
+        classes: settings.classes.clone(),
+        placement: None,
+    });
+    Topology {
+        regions: regions.collect(),
+        replicas: config.replicas,
+        logs_max_bytes: LOGS_MAX_BYTES,
+    }
+}
+
+fn open_stores(config: &Config) -> Result<BTreeMap<Region, Store>, Error> {
+    let stores = config.regions.iter();
+    stores.map(|(region, settings)| Ok((region.clone(), open_store(&settings.store)?))).collect()
+}
+
+fn open_store(text: &str) -> Result<Store, Error> {
+    let failed = |source| Error::Store { url: text.to_owned(), source };
+    let url: Url = text.parse().map_err(|error| failed(Box::new(error) as _))?;
+    let store = Store::open(&slipway_blobstore::Config::new(url));
+    store.map_err(|error| failed(Box::new(error) as _))
+}
+
+/// Starts to follow every bucket and returns when the view is complete.
+async fn start_watches(
+    bus: &Bus,
+    view: &Arc<View>,
+    ledger: &Arc<Ledger>,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<(), Error> {
+    let mut complete = vec![];
+    let mut follow = |bucket: BucketName, apply: Box<dyn FnMut(bucket::Change) + Send>| {
+        let (ready, wait) = oneshot::channel();
+        complete.push(wait);
+        let (bucket, shutdown) = (bus.bucket(&bucket), tasks.shutdown().clone());
+        tasks.spawn("watch", async move {
+            let followed = shutdown.run_until_cancelled(watch::follow(bucket, ready, apply));
+            if let Some(Err(error)) = followed.await {
+                tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
+                shutdown.cancel();
+            }
+        });
+    };
+    let v = view.clone();
+    follow(BucketName::Records, Box::new(move |change| watch::apply_record(&v, change)));
+    let v = view.clone();
+    follow(BucketName::Organizations, Box::new(move |change| watch::apply_organization(&v, change)));
+    let v = view.clone();
+    follow(BucketName::ApiKeys, Box::new(move |change| watch::apply_api_key(&v, change)));
+    for region in config.regions.keys().cloned() {
+        let (lost, mut losses) = mpsc::unbounded_channel();
+        let (v, bucket) = (view.clone(), BucketName::Leases(region.clone()));
+        follow(
+            bucket,
+            Box::new(move |change| {
+                if let Some(loss) = watch::apply_lease(&v, &region, change) {
+                    // The receiver is gone only when the process stops.
+                    let _stopping = lost.send(loss);
+                }
+            }),
+        );
+        let (bus, ledger, view) = (bus.clone(), ledger.clone(), view.clone());
+        tasks.spawn("lost-leases", async move {
+            while let Some((job, attempt)) = losses.recv().await {
+                watch::lease_lost(&bus, &ledger, &view, job, attempt).await;
+            }
+        });
+    }
+    for wait in complete {
+        wait.await.map_err(|_| Error::Records)?;
+    }
+    Ok(())
+}
+
+fn start_work(
+    settler: Arc<Settler>,
+    work: mpsc::UnboundedReceiver<JobId>,
+    config: &Config,
+    tasks: &Tasks,
+) {
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("settle", settler.clone().run(work, shutdown.clone()));
+    for region in config.regions.keys().cloned() {
+        let (bus, ledger) = (settler.bus.clone(), settler.ledger.clone());
+        let events = events::run(bus, region, ledger, tasks.clone(), shutdown.clone());
+        tasks.spawn("events", events);
+    }
+    let reconciler = reconcile::run(settler, config.reconcile_interval, shutdown);
+    tasks.spawn("reconcile", reconciler);
+}
+
+async fn serve(app: App, address: SocketAddr, tasks: &Tasks) -> Result<(), Error> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| Error::Listen { address, source })?;
+    tracing::info!(address = %address, "the API serves");
+    let shutdown = tasks.shutdown().clone();
+    let served = axum::serve(listener, api::router(app))
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await;
+    served.map_err(|source| Error::Listen { address, source })
+}

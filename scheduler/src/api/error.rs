@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use slipway_api::types::ErrorBody;
 
-use crate::{ledger, validate};
+use crate::{ledger, logs, validate};
 
 /// An error answer: status, stable code and text for the user.
 #[derive(Debug, Clone)]
@@ -106,6 +106,16 @@ impl From<ledger::Error> for ApiError {
             }
             ledger::Error::SnapshotGone { id } => Self::snapshot_not_found(&id.to_string()),
             ledger::Error::Write { .. } => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<logs::Error> for ApiError {
+    fn from(error: logs::Error) -> Self {
+        match &error {
+            logs::Error::UnknownJob(job) => Self::job_not_found(&job.to_string()),
+            logs::Error::Stream { .. } | logs::Error::Store { .. } => Self::unavailable(&error),
+            logs::Error::Spool { .. } | logs::Error::Entry { .. } => Self::internal(&error),
         }
     }
 }

@@ -9,7 +9,7 @@ mod contexts;
 mod error;
 mod fleet;
 mod jobs;
-mod present;
+pub(crate) mod present;
 mod sse;
 mod snapshots;
 

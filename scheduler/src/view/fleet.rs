@@ -6,20 +6,12 @@ use slipway_domain::lease::Lease;
 use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{Class, JobId, Region, WorkerId};
 
-/// A lease as the view saw it last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldLease {
-    /// In which region's bucket.
-    pub region: Region,
-    /// What it says.
-    pub lease: Lease,
-}
-
 /// Live workers and leases.
 #[derive(Debug, Default)]
 pub struct Fleet {
     workers: BTreeMap<(Region, WorkerId), WorkerRecord>,
-    leases: HashMap<JobId, HeldLease>,
+    /// With the region in whose bucket they lie.
+    leases: HashMap<JobId, (Region, Lease)>,
 }
 
 impl Fleet {
@@ -45,7 +37,7 @@ impl Fleet {
     /// The lease of a job, if there is one.
     #[must_use]
     pub fn lease(&self, job: &JobId) -> Option<&Lease> {
-        self.leases.get(job).map(|held| &held.lease)
+        self.leases.get(job).map(|(_, lease)| lease)
     }
 
     /// A worker's sign of life.
@@ -60,18 +52,17 @@ impl Fleet {
 
     /// A lease was taken, renewed or closed. Returns what it was before.
     pub fn put_lease(&mut self, region: &Region, job: JobId, lease: Lease) -> Option<Lease> {
-        let held = HeldLease { region: region.clone(), lease };
-        self.leases.insert(job, held).map(|held| held.lease)
+        self.leases.insert(job, (region.clone(), lease)).map(|(_, before)| before)
     }
 
     /// A lease expired. Returns what it was.
     pub fn remove_lease(&mut self, job: &JobId) -> Option<Lease> {
-        self.leases.remove(job).map(|held| held.lease)
+        self.leases.remove(job).map(|(_, lease)| lease)
     }
 
     /// Forgets a region: its bucket went back in time.
     pub fn clear(&mut self, region: &Region) {
         self.workers.retain(|(of, _), _| of != region);
-        self.leases.retain(|_, held| held.region != *region);
+        self.leases.retain(|_, (of, _)| of != region);
     }
 }

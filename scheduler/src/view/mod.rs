@@ -14,7 +14,7 @@ use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use slipway_domain::OrganizationId;
 use tokio::sync::watch;
 
-pub use fleet::{Fleet, HeldLease};
+pub use fleet::Fleet;
 pub use records::{Entry, Key, Records, Value};
 
 /// What the scheduler knows. Share it in an `Arc`.

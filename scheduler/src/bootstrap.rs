@@ -1,0 +1,47 @@
+//! A first organization and API key, for the development stack.
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use slipway_bus::topology::{BucketName, keys};
+use slipway_bus::{Bus, bucket};
+use slipway_domain::OrganizationId;
+use slipway_domain::organization::{
+    ApiKeyRecord, OrganizationRecord, Permission, key_hash,
+};
+use uuid::Uuid;
+
+/// Makes `key` usable, for an organization of its own. Changes nothing if it is
+/// known already.
+///
+/// # Errors
+/// NATS cannot be read or written.
+pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Error> {
+    let hash = key_hash(key.expose_secret());
+    let api_keys = bus.bucket(&BucketName::ApiKeys);
+    let slot = keys::api_key(&hash);
+    if api_keys.get(&slot).await?.is_some() {
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let organization = OrganizationRecord {
+        version: 1,
+        id: OrganizationId::from_uuid(Uuid::now_v7()),
+        name: "default".to_owned(),
+        created_at: now,
+    };
+    let record = ApiKeyRecord {
+        version: 1,
+        organization: organization.id,
+        name: "bootstrap".to_owned(),
+        permissions: vec![Permission::WriteSnapshots, Permission::DeleteSnapshots],
+        created_at: now,
+        expires_at: None,
+    };
+    let organizations = bus.bucket(&BucketName::Organizations);
+    organizations.create(&keys::organization(&organization.id), &organization, None).await?;
+    match api_keys.create(&slot, &record, None).await {
+        // Another replica was faster.
+        Err(error) if error.is_conflict() => Ok(()),
+        created => created.map(|_| ()),
+    }
+}

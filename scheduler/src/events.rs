@@ -1,0 +1,103 @@
+//! Events of workers: from a region's stream into the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_bus::Bus;
+use slipway_bus::events::EventDelivery;
+use slipway_domain::Region;
+use slipway_domain::job::JobEvent;
+use slipway_domain::message::{EventMessage, VERSION, WorkerEvent};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::{Ledger, Moved};
+use slipway_runtime::Tasks;
+
+/// Events of one region applied at the same time.
+const CONCURRENT: usize = 64;
+/// Pause before an event that could not be stored is delivered again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Applies the events of a region until shutdown.
+pub async fn run(
+    bus: Bus,
+    region: Region,
+    ledger: Arc<Ledger>,
+    tasks: Tasks,
+    shutdown: CancellationToken,
+) {
+    let mut events = bus.events().consume(&region);
+    let slots = Arc::new(Semaphore::new(CONCURRENT));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        // Cancel-safe: the consumer says so.
+        let event = tokio::select! {
+            () = shutdown.cancelled() => break,
+            event = events.next::<EventMessage>() => event,
+        };
+        let ledger = ledger.clone();
+        tasks.spawn("event", async move {
+            handle(&ledger, event).await;
+            drop(slot);
+        });
+    }
+    events.stop().await;
+}
+
+async fn handle(ledger: &Ledger, delivery: EventDelivery<EventMessage>) {
+    let message = match &delivery.payload {
+        Ok(message) if message.version == VERSION => message,
+        Ok(message) => return refuse(&delivery, &format!("unknown version {}", message.version)).await,
+        Err(poison) => return refuse(&delivery, &poison.to_string()).await,
+    };
+    if message.job != delivery.job || message.worker != delivery.worker {
+        // The subject is what the worker's permissions vouch for.
+        return refuse(&delivery, "it speaks for another job or worker than its subject").await;
+    }
+    let event = job_event(message);
+    let outcome = match ledger.move_job(message.job, event).await {
+        Ok(Moved::Applied) => {
+            tracing::info!(
+                job.id = %message.job,
+                worker.id = %message.worker,
+                attempt = %message.attempt,
+                event = message.event.name(),
+                "event applied"
+            );
+            delivery.ack().await
+        }
+        Ok(Moved::Refused(reason)) => {
+            tracing::warn!(worker.id = %message.worker, %reason, "event refused");
+            delivery.ack().await
+        }
+        Ok(Moved::Unknown) => {
+            tracing::info!(job.id = %message.job, "event of a job that is gone");
+            delivery.ack().await
+        }
+        Err(error) => {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(job.id = %message.job, error, "event not stored, it comes again");
+            delivery.nak(RETRY).await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(job.id = %message.job, %error, "event not confirmed, it comes again");
+    }
+}
+
+async fn refuse(delivery: &EventDelivery<EventMessage>, reason: &str) {
+    tracing::warn!(worker.id = %delivery.worker, job.id = %delivery.job, reason, "event thrown away");
+    if let Err(error) = delivery.term(reason).await {
+        tracing::debug!(%error, "event not confirmed, it comes again");
+    }
+}
+
+fn job_event(message: &EventMessage) -> JobEvent {
+    let (attempt, worker) = (message.attempt, message.worker.clone());
+    match message.event.clone() {
+        WorkerEvent::Started => JobEvent::Started { attempt, worker },
+        WorkerEvent::Published(image) => JobEvent::Published { attempt, worker, image },
+        WorkerEvent::Failed(failure) => JobEvent::Failed { attempt, worker, failure },
+    }
+}

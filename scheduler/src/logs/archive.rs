@@ -1,0 +1,156 @@
+//! Archived logs: JSON lines, zstd, one object for each job.
+
+use std::io;
+
+use async_compression::tokio::bufread::{ZstdDecoder, ZstdEncoder};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use slipway_blobstore::{ObjectKey, Store};
+use slipway_bus::Bus;
+use slipway_bus::logs::Item;
+use slipway_domain::job::JobRecord;
+use slipway_domain::{JobId, LogEntry, LogEvent, LogMerge, LogSeq, Region};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::{Entries, Error, Logs, chunk};
+
+/// Bytes of a piece on its way to the store.
+const PIECE: usize = 256 << 10;
+
+impl Logs {
+    /// Ends the log of a job that is over and archives it. May be repeated.
+    ///
+    /// # Errors
+    /// The stream or the store cannot be reached; nothing is lost then.
+    pub async fn seal(&self, record: &JobRecord) -> Result<(), Error> {
+        let (job, region) = (record.id, &record.region);
+        self.end(record).await?;
+        let store = self.store(record)?;
+        write(&self.bus, store, region, job).await
+    }
+
+    /// Removes what [`Logs::seal`] has archived from the stream.
+    ///
+    /// # Errors
+    /// The stream cannot be reached.
+    pub async fn purge(&self, job: JobId, region: &Region) -> Result<(), Error> {
+        let purged = self.bus.logs().purge(region, job).await;
+        purged.map(|_| ()).map_err(|source| Error::Stream { job, source })
+    }
+
+    /// Deletes a job's log for good.
+    ///
+    /// # Errors
+    /// The stream or the store cannot be reached.
+    pub async fn delete(&self, record: &JobRecord) -> Result<(), Error> {
+        let job = record.id;
+        self.purge(job, &record.region).await?;
+        let deleted = self.store(record)?.delete(&ObjectKey::JobLog(*job.as_uuid())).await;
+        deleted.map_err(|source| Error::Store { job, source })
+    }
+
+    /// Appends the last entry, after which nothing counts.
+    pub(crate) async fn end(&self, record: &JobRecord) -> Result<(), Error> {
+        let job = record.id;
+        let event = LogEvent::End {
+            state: record.state.name().to_owned(),
+            reason: record.state.failure().map(|failure| failure.message.clone()),
+        };
+        // The record's own time, so that a repeat says the same.
+        let entry = LogEntry { seq: LogSeq::END, time: record.updated_at, event };
+        self.append(record, &entry, "end").await.map_err(|source| Error::Stream { job, source })
+    }
+
+    /// Notes at the head of the log why the job waits, before any attempt.
+    ///
+    /// # Errors
+    /// The stream cannot be reached.
+    pub async fn note_waiting(&self, record: &JobRecord, reason: &str) -> Result<(), Error> {
+        let job = record.id;
+        let text = format!("waiting: {reason}");
+        let event = LogEvent::Line { source: slipway_domain::log::LogSource::System, text };
+        let seq = LogSeq::new(slipway_domain::AttemptNumber::new(0), 1);
+        let entry = LogEntry { seq, time: Timestamp::now(), event };
+        let noted = self.append(record, &entry, "waiting").await;
+        noted.map_err(|source| Error::Stream { job, source })
+    }
+
+    async fn append(
+        &self,
+        record: &JobRecord,
+        entry: &LogEntry,
+        name: &str,
+    ) -> Result<(), slipway_bus::logs::Error> {
+        let mut line = serde_json::to_vec(entry).expect("an entry is plain data");
+        line.push(b'\n');
+        let scheduler = "scheduler".parse().expect("a constant of the right form");
+        let message_id = format!("{}/{name}", record.id);
+        let logs = self.bus.logs();
+        logs.publish_chunk(&record.region, &scheduler, record.id, line.into(), &message_id).await
+    }
+}
+
+/// Copies a log from the stream to the store, compressed on the way.
+async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<(), Error> {
+    let (plain, mut sink) = tokio::io::duplex(PIECE);
+    let encoder = ZstdEncoder::new(BufReader::with_capacity(PIECE, plain));
+    let mut pieces = ReaderStream::with_capacity(encoder, PIECE);
+    let feed = async {
+        let mut reader = bus.logs().follow(region, job);
+        let mut merge = LogMerge::after(LogSeq::ZERO);
+        while !merge.ended() {
+            match reader.next().await.map_err(|source| Error::Stream { job, source })? {
+                Item::Chunk(chunk) => {
+                    let lines: Result<Vec<&[u8]>, Error> =
+                        chunk::accept(job, &chunk.bytes, &mut merge)
+                            .map(|accepted| accepted.map(|(_, line)| line))
+                            .collect();
+                    let bytes = lines?.concat();
+                    let written = sink.write_all(&bytes).await;
+                    written.map_err(|source| Error::Spool { job, source })?;
+                }
+                Item::Reset => {}
+                Item::CaughtUp => break,
+            }
+        }
+        if merge.gaps() > 0 {
+            tracing::warn!(job.id = %job, gaps = merge.gaps(), "the log lacks entries");
+        }
+        drop(sink);
+        Ok(())
+    };
+    let store_it = async {
+        let mut writer = store.writer(ObjectKey::JobLog(*job.as_uuid()));
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|source| Error::Spool { job, source })?;
+            let written = writer.write(piece).await;
+            written.map_err(|source| Error::Store { job, source })?;
+        }
+        Ok::<_, Error>(writer)
+    };
+    let (fed, writer) = tokio::join!(feed, store_it);
+    let writer = writer?;
+    match fed {
+        Ok(()) => writer.commit().await.map_err(|source| Error::Store { job, source }),
+        Err(error) => {
+            writer.abort().await;
+            Err(error)
+        }
+    }
+}
+
+/// The entries of an archived log after `after`.
+pub(super) async fn read(store: &Store, job: JobId, after: LogSeq) -> Result<Entries, Error> {
+    let object = store.get(&ObjectKey::JobLog(*job.as_uuid()), None).await;
+    let object = object.map_err(|source| Error::Store { job, source })?;
+    let bytes = object.into_stream().map_err(io::Error::other);
+    let lines = BufReader::new(ZstdDecoder::new(StreamReader::new(bytes))).lines();
+    let entries = stream::try_unfold(lines, move |mut lines| async move {
+        let line = lines.next_line().await.map_err(|source| Error::Spool { job, source })?;
+        let Some(line) = line else { return Ok(None) };
+        Ok(Some((chunk::parse(job, line.as_bytes())?, lines)))
+    });
+    let wanted = entries.try_filter(move |entry| std::future::ready(entry.seq > after));
+    Ok(wanted.boxed())
+}

@@ -1,0 +1,146 @@
+//! Logs of jobs: while they run, from the region's stream; afterwards, from the
+//! region's object store.
+//!
+//! Owns putting entries in order ([`slipway_domain::LogMerge`]), handing them to
+//! any number of readers, and archiving. Invariant: every reader, live or late,
+//! gets the same entries in the same order, and the last one is the end.
+
+mod archive;
+mod chunk;
+mod spool;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use slipway_blobstore::Store;
+use slipway_bus::Bus;
+use slipway_domain::job::{JobRecord, LogState};
+use slipway_domain::{JobId, LogEntry, LogEvent, LogSeq, Region};
+use slipway_runtime::Tasks;
+
+use crate::view::View;
+use spool::Spool;
+
+/// Why a log cannot be read or archived.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such job.
+    #[error("there is no job `{0}`")]
+    UnknownJob(JobId),
+    /// The stream cannot be read or written.
+    #[error("the log stream of job `{job}` does not answer")]
+    Stream {
+        /// The job.
+        job: JobId,
+        /// Why.
+        #[source]
+        source: slipway_bus::logs::Error,
+    },
+    /// The object store cannot be read or written.
+    #[error("the archived log of job `{job}` cannot be reached")]
+    Store {
+        /// The job.
+        job: JobId,
+        /// Why.
+        #[source]
+        source: slipway_blobstore::Error,
+    },
+    /// A temporary file cannot be used.
+    #[error("cannot spool the log of job `{job}`")]
+    Spool {
+        /// The job.
+        job: JobId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is stored is no log.
+    #[error("the log of job `{job}` holds an entry that cannot be read")]
+    Entry {
+        /// The job.
+        job: JobId,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The logs of all jobs. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Logs {
+    bus: Bus,
+    view: Arc<View>,
+    stores: BTreeMap<Region, Store>,
+    tasks: Tasks,
+    spools: Mutex<HashMap<JobId, Weak<Spool>>>,
+}
+
+/// Entries of a log, in order.
+pub type Entries = BoxStream<'static, Result<LogEntry, Error>>;
+
+impl Logs {
+    /// Logs over the bus and the regions' object stores.
+    #[must_use]
+    pub fn new(bus: Bus, view: Arc<View>, stores: BTreeMap<Region, Store>, tasks: Tasks) -> Self {
+        Self { bus, view, stores, tasks, spools: Mutex::default() }
+    }
+
+    /// The entries of a job's log after `after`. With `follow` the stream goes
+    /// on until the job is over; without, it ends with what is there now.
+    ///
+    /// # Errors
+    /// There is no such job, or its log cannot be reached.
+    pub async fn read(&self, job: JobId, after: LogSeq, follow: bool) -> Result<Entries, Error> {
+        let record = self.record(job)?;
+        if record.log == LogState::Archived {
+            return archive::read(self.store(&record)?, job, after).await;
+        }
+        if follow {
+            return Ok(self.spool(&record)?.read(after));
+        }
+        Ok(chunk::read_now(&self.bus, &record.region, job, after))
+    }
+
+    /// The spool that follows a running job, shared by all its readers.
+    fn spool(&self, record: &JobRecord) -> Result<Arc<Spool>, Error> {
+        let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.retain(|_, spool| spool.strong_count() > 0);
+        if let Some(spool) = spools.get(&record.id).and_then(Weak::upgrade) {
+            return Ok(spool);
+        }
+        let source = spool::Source {
+            job: record.id,
+            region: record.region.clone(),
+            bus: self.bus.clone(),
+            view: self.view.clone(),
+            store: self.store(record)?.clone(),
+        };
+        let spool = Arc::new(Spool::start(source, &self.tasks)?);
+        spools.insert(record.id, Arc::downgrade(&spool));
+        Ok(spool)
+    }
+
+    fn record(&self, job: JobId) -> Result<Arc<JobRecord>, Error> {
+        let record = self.view.records().job(&job).map(|entry| entry.value.clone());
+        record.ok_or(Error::UnknownJob(job))
+    }
+
+    fn store(&self, record: &JobRecord) -> Result<&Store, Error> {
+        // A job of a region that was taken out of the configuration is as good
+        // as unknown: nobody can say where its log lies.
+        self.stores.get(&record.region).ok_or(Error::UnknownJob(record.id))
+    }
+}
+
+/// The line that an entry is in the plain log; `None` for entries that are not
+/// text.
+#[must_use]
+pub fn text(entry: &LogEntry) -> Option<Bytes> {
+    match &entry.event {
+        LogEvent::Line { text, .. } => Some(format!("{text}\n").into()),
+        LogEvent::Step(_) | LogEvent::End { reason: None, .. } => None,
+        LogEvent::End { reason: Some(reason), .. } => Some(format!("ERROR: {reason}\n").into()),
+    }
+}

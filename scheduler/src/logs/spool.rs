@@ -1,0 +1,214 @@
+//! A running job's log, spooled to a file that all its readers share.
+//!
+//! One consumer of the stream per followed job, however many read it; memory
+//! does not grow with the log or with the readers. The file has no name and goes
+//! with the last reader. Invariant: what is in the file is the merged log, and
+//! it only grows.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use slipway_blobstore::Store;
+use slipway_bus::Bus;
+use slipway_bus::logs::Item;
+use slipway_domain::job::LogState;
+use slipway_domain::{JobId, LogEntry, LogEvent, LogMerge, LogSeq, Region};
+use slipway_runtime::Tasks;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{Entries, Error, archive, chunk};
+use crate::view::View;
+
+/// Bytes that a reader takes at a time.
+const PIECE: usize = 64 << 10;
+
+/// What is followed.
+pub(super) struct Source {
+    pub(super) job: JobId,
+    pub(super) region: Region,
+    pub(super) bus: Bus,
+    pub(super) view: Arc<View>,
+    pub(super) store: Store,
+}
+
+/// How far the file goes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    bytes: u64,
+    ended: bool,
+}
+
+/// A spooled log; its task ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Spool {
+    job: JobId,
+    file: Arc<File>,
+    progress: watch::Receiver<Progress>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Spool {
+    /// Starts to follow a job.
+    pub(super) fn start(source: Source, tasks: &Tasks) -> Result<Self, Error> {
+        let job = source.job;
+        let file = tempfile::tempfile().map_err(|source| Error::Spool { job, source })?;
+        let file = Arc::new(file);
+        let (sender, progress) = watch::channel(Progress::default());
+        let merge = LogMerge::after(LogSeq::ZERO);
+        let writer = Writer { file: file.clone(), progress: sender, merge, job };
+        let task = tasks.spawn("log-spool", async move {
+            if let Err(error) = follow(source, writer).await {
+                let error = slipway_runtime::telemetry::chain(&error);
+                tracing::warn!(job.id = %job, error, "following a log failed");
+            }
+        });
+        Ok(Self { job, file, progress, task })
+    }
+
+    /// The entries after `after`, until the end of the log. The stream also
+    /// ends, without an end entry, if the log cannot be followed any more.
+    pub(super) fn read(self: Arc<Self>, after: LogSeq) -> Entries {
+        let reader = Reader { progress: self.progress.clone(), spool: self, offset: 0 };
+        stream::try_unfold(reader, |mut reader| async move {
+            let entries = reader.next().await?;
+            Ok::<_, Error>(entries.map(|entries| (entries, reader)))
+        })
+        .flat_map(|entries| match entries {
+            Ok(entries) => stream::iter(entries.into_iter().map(Ok).collect::<Vec<_>>()),
+            Err(error) => stream::iter(vec![Err(error)]),
+        })
+        .filter(move |entry| {
+            let wanted = entry.as_ref().map_or(true, |entry| entry.seq > after);
+            std::future::ready(wanted)
+        })
+        .boxed()
+    }
+}
+
+struct Reader {
+    spool: Arc<Spool>,
+    progress: watch::Receiver<Progress>,
+    offset: u64,
+}
+
+impl Reader {
+    /// The next entries, as soon as there are any; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Vec<LogEntry>>, Error> {
+        let offset = self.offset;
+        let more = self.progress.wait_for(|now| now.bytes > offset || now.ended).await;
+        // The sender is gone only when the log cannot be followed any more.
+        let Ok(progress) = more.map(|now| *now) else { return Ok(None) };
+        if progress.bytes == offset {
+            return Ok(None);
+        }
+        let (file, job) = (self.spool.file.clone(), self.spool.job);
+        let spooled = move |source| Error::Spool { job, source };
+        let read = tokio::task::spawn_blocking(move || read_lines(&file, offset, progress.bytes));
+        let lines = read.await.map_err(|error| spooled(io::Error::other(error)))?;
+        let lines = lines.map_err(spooled)?;
+        self.offset += lines.len() as u64;
+        let lines = lines.split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| chunk::parse(job, line)).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// Whole lines from `offset` on: about a piece, or one line if it is longer.
+fn read_lines(file: &File, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+    let available = usize::try_from(end - offset).unwrap_or(usize::MAX);
+    let mut wanted = PIECE.min(available);
+    loop {
+        let mut piece = vec![0; wanted];
+        file.read_exact_at(&mut piece, offset)?;
+        if let Some(last) = piece.iter().rposition(|byte| *byte == b'\n') {
+            piece.truncate(last + 1);
+            return Ok(piece);
+        }
+        if wanted == available {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        wanted = (wanted * 2).min(available);
+    }
+}
+
+struct Writer {
+    file: Arc<File>,
+    progress: watch::Sender<Progress>,
+    merge: LogMerge,
+    job: JobId,
+}
+
+impl Writer {
+    /// Adds what belongs to the log.
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let job = self.job;
+        let lines: Result<Vec<&[u8]>, Error> = chunk::accept(job, bytes, &mut self.merge)
+            .map(|accepted| accepted.map(|(_, line)| line))
+            .collect();
+        let lines = lines?.concat();
+        let from = self.progress.borrow().bytes;
+        let written = self.file.write_all_at(&lines, from);
+        written.map_err(|source| Error::Spool { job, source })?;
+        let ended = self.merge.ended();
+        self.progress.send_modify(|now| {
+            now.bytes += lines.len() as u64;
+            now.ended = ended;
+        });
+        Ok(())
+    }
+
+    fn add_entry(&mut self, entry: &LogEntry) -> Result<(), Error> {
+        let job = self.job;
+        let mut line = serde_json::to_vec(entry).map_err(|source| Error::Entry { job, source })?;
+        line.push(b'\n');
+        self.add(&line)
+    }
+}
+
+async fn follow(source: Source, mut writer: Writer) -> Result<(), Error> {
+    let job = source.job;
+    let mut reader = source.bus.logs().follow(&source.region, job);
+    let mut changes = source.view.changes();
+    while !writer.merge.ended() {
+        // Cancel-safe: the reader says so, and a watch loses nothing.
+        tokio::select! {
+            item = reader.next() => match item {
+                Ok(Item::Chunk(chunk)) => writer.add(&chunk.bytes)?,
+                Ok(Item::CaughtUp | Item::Reset) => {}
+                Err(source) => return Err(Error::Stream { job, source }),
+            },
+            _ = changes.changed() => finish_elsewhere(&source, &mut writer).await?,
+        }
+    }
+    Ok(())
+}
+
+/// The stream is purged once the log is archived, perhaps before it was read to
+/// its end: then the rest comes from the archive.
+async fn finish_elsewhere(source: &Source, writer: &mut Writer) -> Result<(), Error> {
+    let log = source.view.records().job(&source.job).map(|entry| entry.value.log);
+    match log {
+        Some(LogState::Streamed) => Ok(()),
+        Some(LogState::Archived) => {
+            let mut entries = archive::read(&source.store, source.job, LogSeq::ZERO).await?;
+            while let Some(entry) = entries.next().await {
+                writer.add_entry(&entry?)?;
+            }
+            Ok(())
+        }
+        None => writer.add_entry(&LogEntry {
+            seq: LogSeq::END,
+            time: jiff::Timestamp::now(),
+            event: LogEvent::End { state: "removed".into(), reason: None },
+        }),
+    }
+}

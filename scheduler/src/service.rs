@@ -1,0 +1,73 @@
+//! NATS micro services: `slipway.submit` for clients, `slipway.authorize` for
+//! the regions' registries.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use slipway_api::own::{AuthorizeRequest, AuthorizeResponse, SubmitRequest, SubmitResponse};
+use slipway_bus::services::{Error, Fault, Offer, Request, Service};
+use slipway_bus::{Bus, topology};
+use slipway_domain::organization::Permission;
+
+use crate::api::{ApiError, App, Caller};
+use crate::submit;
+
+/// Longest time that a submission may take before its caller is told to retry.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Offers both services until they are dropped.
+///
+/// # Errors
+/// They cannot be registered.
+pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 2], Error> {
+    let submitter = app.clone();
+    let submit = bus.serve(offer("slipway-submit", "Submits a snapshot", topology::SUBMIT), {
+        move |request: Request<SubmitRequest>| {
+            let app = submitter.clone();
+            async move {
+                let work = submit_for_key(&app, request.body);
+                match tokio::time::timeout(DEADLINE, work).await {
+                    Ok(answer) => answer.map_err(fault),
+                    Err(_) => Err(Fault::new(503, "not stored in time, try again")),
+                }
+            }
+        }
+    });
+    let authorizer = app.clone();
+    let what = "Says whose an API key is";
+    let authorize = bus.serve(offer("slipway-authorize", what, topology::AUTHORIZE), {
+        move |request: Request<AuthorizeRequest>| {
+            let answer = owner_of(&authorizer, &request.body.key_hash);
+            std::future::ready(Ok(answer))
+        }
+    });
+    Ok([submit.await?, authorize.await?])
+}
+
+fn offer(name: &str, description: &str, subject: &str) -> Offer {
+    Offer {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: description.to_owned(),
+        subject: subject.to_owned(),
+    }
+}
+
+async fn submit_for_key(app: &App, request: SubmitRequest) -> Result<SubmitResponse, ApiError> {
+    let caller = Caller::of_key(&app.view, &request.api_key, Timestamp::now())?;
+    caller.must(Permission::WriteSnapshots)?;
+    let (snapshot, job) = submit::submit(app, caller.organization, request.snapshot).await?;
+    Ok(SubmitResponse { snapshot_id: snapshot.id.to_string(), job_id: job.id.to_string() })
+}
+
+/// The same status and words as over HTTP, with the stable code in front.
+fn fault(error: ApiError) -> Fault {
+    Fault::new(error.status.as_u16(), format!("{}: {}", error.code, error.message))
+}
+
+fn owner_of(app: &App, key_hash: &str) -> AuthorizeResponse {
+    let accounts = app.view.accounts();
+    let record = accounts.api_keys.get(key_hash);
+    let valid = record.filter(|record| record.is_valid_at(Timestamp::now()));
+    AuthorizeResponse { organization_id: valid.map(|record| record.organization.to_string()) }
+}
