@@ -2,7 +2,11 @@
 //!
 //! Owns the JSON shapes of Daytona's contract ([`types`]) and of Slipway's own
 //! additions ([`own`]). Refuses behaviour: what a request means is decided by
-//! the scheduler. Invariant: fields are only ever added.
+//! the scheduler. Invariant: fields are only ever added. [`Client`] speaks both.
 
+pub mod client;
+pub mod events;
 pub mod own;
 pub mod types;
+
+pub use client::Client;
