@@ -1,0 +1,102 @@
+//! Disposing of a delivered message.
+//!
+//! Owns the ack protocol of JetStream; every word waits for the server's answer.
+//! Invariant to remember, which no code here can enforce: an ack is no fence.
+//! After the ack wait has passed the message is somebody else's, and an ack,
+//! nak or term from here acts on that delivery.
+
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::{Message, Request, Subject, jetstream};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::connection::Bus;
+
+/// The server did not confirm; the message may be delivered again.
+#[derive(Debug, thiserror::Error)]
+#[error("the server did not confirm `{word}` for a delivered message")]
+pub struct Error {
+    /// What was asked: `ack`, `nak` or `term`.
+    pub word: &'static str,
+    /// What the client saw.
+    #[source]
+    pub source: async_nats::RequestError,
+}
+
+impl Error {
+    /// Whether asking again may help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            RequestErrorKind::TimedOut | RequestErrorKind::NoResponders | RequestErrorKind::Other
+        )
+    }
+}
+
+/// The right to dispose of one delivered message.
+#[derive(Debug)]
+pub(crate) struct Acker {
+    bus: Bus,
+    reply: Subject,
+}
+
+impl Acker {
+    /// Done: it is never delivered again. Returns when the server knows.
+    pub(crate) async fn ack(&self) -> Result<(), Error> {
+        self.say("ack", Bytes::from_static(b"+ACK")).await
+    }
+
+    /// Not now: it is delivered again after `delay`.
+    pub(crate) async fn nak(&self, delay: Duration) -> Result<(), Error> {
+        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        self.say("nak", format!("-NAK {{\"delay\":{nanos}}}").into()).await
+    }
+
+    /// Never again, and `reason` goes into the server's advisory.
+    pub(crate) async fn term(&self, reason: &str) -> Result<(), Error> {
+        self.say("term", format!("+TERM {reason}").into()).await
+    }
+
+    async fn say(&self, word: &'static str, payload: Bytes) -> Result<(), Error> {
+        let request = Request::new().payload(payload).timeout(Some(self.bus.request_timeout()));
+        let answer = self.bus.client().send_request(self.reply.clone(), request).await;
+        answer.map(|_| ()).map_err(|source| Error { word, source })
+    }
+}
+
+/// Where a delivered message stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position {
+    /// Its place in the stream.
+    pub(crate) stream_sequence: u64,
+    /// Its place among this consumer's deliveries, from 1 without gaps.
+    pub(crate) consumer_sequence: u64,
+    /// How often it was delivered, from 1.
+    pub(crate) delivered: u64,
+    /// How many messages follow it, at the time of delivery.
+    pub(crate) pending: u64,
+    /// When the server stored it.
+    pub(crate) stored_at: Timestamp,
+}
+
+/// Reads the reply subject of a message delivered by a consumer; `None` for a
+/// message that did not come from one.
+pub(crate) fn position(bus: &Bus, message: Message) -> Option<(Message, Position, Acker)> {
+    let message = jetstream::Message { message, context: bus.context().clone() };
+    let position = {
+        let info = message.info().ok()?;
+        Position {
+            stream_sequence: info.stream_sequence,
+            consumer_sequence: info.consumer_sequence,
+            delivered: u64::try_from(info.delivered).ok()?,
+            pending: info.pending,
+            stored_at: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok()?,
+        }
+    };
+    let message = message.message;
+    let reply = message.reply.clone()?;
+    Some((message, position, Acker { bus: bus.clone(), reply }))
+}

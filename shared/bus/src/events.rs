@@ -1,0 +1,212 @@
+//! What workers report on their jobs.
+//!
+//! Owns getting an event into its region's stream whatever it takes, and handing
+//! each to one scheduler replica until it is acked. Order is kept per worker as
+//! published, but a redelivery comes later, and two replicas work at the same
+//! time: receivers go by what the event says, not by when it came.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use slipway_domain::{JobId, Region, WorkerId};
+use tokio::time::sleep;
+
+use crate::ack::{self, Acker};
+use crate::backoff::Backoff;
+use crate::connection::Bus;
+use crate::payload::{self, Poison};
+use crate::publish::{self, Outgoing};
+use crate::pull::{Lost, Pull, Pulled, hand_back};
+use crate::trace::{self, TraceParent};
+use crate::{AckError, topology};
+
+/// Events asked for at a time: enough to hide the round trip, few enough that a
+/// replica which stalls does not hold many back.
+const BATCH: usize = 32;
+
+/// Why an event is not in the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The event does not serialize.
+    #[error("cannot encode an event of job `{job}`")]
+    Encode {
+        /// The job.
+        job: JobId,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The server refuses it, and would again.
+    #[error("an event of job `{job}` was not published")]
+    Publish {
+        /// The job.
+        job: JobId,
+        /// The failure.
+        #[source]
+        source: publish::Error,
+    },
+}
+
+impl Error {
+    /// Never: what can be retried is retried before an error is returned.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Encode { .. } => false,
+            Self::Publish { source, .. } => source.is_retryable(),
+        }
+    }
+}
+
+/// The events of all regions.
+#[derive(Debug, Clone)]
+pub struct Events {
+    bus: Bus,
+}
+
+impl Bus {
+    /// The events of workers.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events { bus: self.clone() }
+    }
+}
+
+impl Events {
+    /// Publishes an event and returns when it is stored, trying until it is;
+    /// dropping the future gives up. `message_id` names the event, so that a
+    /// repeat within ten minutes is not stored again.
+    ///
+    /// # Errors
+    /// Only what no repetition can cure.
+    pub async fn publish<T: Serialize + ?Sized>(
+        &self,
+        region: &Region,
+        worker: &WorkerId,
+        job: JobId,
+        event: &T,
+        message_id: &str,
+    ) -> Result<(), Error> {
+        let payload = payload::encode(event).map_err(|source| Error::Encode { job, source })?;
+        let subject = topology::event_subject(region, worker, &job);
+        let message = Outgoing::new(subject, payload, message_id);
+        match message.send_until(&self.bus, None).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Error::Publish { job, source }),
+        }
+    }
+
+    /// Takes events of a region. All takers, in all replicas, share them.
+    #[must_use]
+    pub fn consume(&self, region: &Region) -> EventConsumer {
+        let stream = topology::events_stream(region);
+        let pull = Pull::new(&self.bus, &stream, topology::EVENTS_CONSUMER, BATCH);
+        EventConsumer { bus: self.bus.clone(), stream, pull, backoff: Backoff::reopening() }
+    }
+}
+
+/// A taker of events.
+pub struct EventConsumer {
+    bus: Bus,
+    stream: String,
+    pull: Pull,
+    backoff: Backoff,
+}
+
+/// An event, this replica's until [`EVENT_ACK_WAIT`](crate::topology::EVENT_ACK_WAIT)
+/// has passed since it was fetched, up to a batch before it is returned here.
+#[derive(Debug)]
+pub struct EventDelivery<T> {
+    /// Who published it, as the server's permissions vouch for.
+    pub worker: WorkerId,
+    /// The job, by the subject.
+    pub job: JobId,
+    /// The event, if it can be read; end it with [`EventDelivery::term`] if not.
+    pub payload: Result<T, Poison>,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// How often it was delivered, from 1.
+    pub delivered: u64,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceParent>,
+    acker: Acker,
+}
+
+impl EventConsumer {
+    /// The next event, however long it takes and whatever happens to the server
+    /// meanwhile. Cancel-safe.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> EventDelivery<T> {
+        loop {
+            match self.pull.next().await {
+                Pulled::Message(message) => {
+                    self.backoff.reset();
+                    let Some((message, position, acker)) = ack::position(&self.bus, message) else {
+                        tracing::warn!(stream = %self.stream, "a message that no consumer delivered");
+                        continue;
+                    };
+                    let Some((worker, job)) = topology::worker_and_job(&message.subject) else {
+                        refuse(&message.subject, &acker).await;
+                        continue;
+                    };
+                    return EventDelivery {
+                        worker,
+                        job,
+                        payload: payload::decode(&message.subject, &message.payload),
+                        sequence: position.stream_sequence,
+                        delivered: position.delivered,
+                        trace: trace::extract(message.headers.as_ref()),
+                        acker,
+                    };
+                }
+                Pulled::Lost(Lost::Reconnected) => {}
+                Pulled::Lost(lost) => {
+                    let pause = self.backoff.pause();
+                    tracing::warn!(stream = %self.stream, %lost, ?pause, "asking for events again");
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Stops, and hands back what was fetched and not returned, so that another
+    /// replica has it at once.
+    pub async fn stop(mut self) {
+        let in_flight = self.pull.give_up().await;
+        hand_back(&self.bus, in_flight).await;
+    }
+}
+
+/// Ends a message that was published past the scheme of subjects.
+async fn refuse(subject: &str, acker: &Acker) {
+    tracing::warn!(%subject, "an event on a subject without worker and job");
+    if let Err(error) = acker.term("subject names no worker and job").await {
+        tracing::debug!(%error, "the event will come again");
+    }
+}
+
+impl<T> EventDelivery<T> {
+    /// Done with; returns when the server confirmed.
+    ///
+    /// # Errors
+    /// If not confirmed, the event may come again.
+    pub async fn ack(&self) -> Result<(), AckError> {
+        self.acker.ack().await
+    }
+
+    /// To be delivered again after `delay`.
+    ///
+    /// # Errors
+    /// If not confirmed, it comes again after its ack wait.
+    pub async fn nak(&self, delay: Duration) -> Result<(), AckError> {
+        self.acker.nak(delay).await
+    }
+
+    /// Never to be delivered again, for `reason`.
+    ///
+    /// # Errors
+    /// If not confirmed, the event may come again.
+    pub async fn term(&self, reason: &str) -> Result<(), AckError> {
+        self.acker.term(reason).await
+    }
+}

@@ -1,0 +1,246 @@
+//! Pull requests to a consumer, one after another.
+//!
+//! Owns the pull protocol (ADR-37). The client library has three ways to pull;
+//! one asks for the next job while the last one still runs, one loses messages
+//! when it has a heartbeat, and one stays blind after a reconnect. This one asks
+//! only when its caller waits, and notices within two heartbeats, or at once
+//! after a reconnect, that the server forgot the request. Invariant: never more
+//! than one request is open, and a message that was in flight when a request
+//! became void is handed out, not dropped.
+
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subscriber};
+use futures::StreamExt as _;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::ack;
+use crate::connection::Bus;
+
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How long to wait for the messages in flight when a request is given up.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What came of waiting.
+#[derive(Debug)]
+pub(crate) enum Pulled {
+    /// A message.
+    Message(Message),
+    /// The request is void; ask again, after a pause if the server said no.
+    Lost(Lost),
+}
+
+/// Why a request is void.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    /// The connection is a new one.
+    #[error("reconnected")]
+    Reconnected,
+    /// The server went silent.
+    #[error("no heartbeat")]
+    Silent,
+    /// The consumer does not exist, or its leader does not answer.
+    #[error("the consumer is gone or without a leader")]
+    Gone,
+    /// The server ended the request.
+    #[error("the server ended the request: {0}")]
+    Ended(String),
+    /// The client is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// A series of pull requests.
+pub(crate) struct Pull {
+    bus: Bus,
+    next_subject: String,
+    batch: usize,
+    heard: Instant,
+    open: Option<Open>,
+}
+
+struct Open {
+    inbox: String,
+    messages: Subscriber,
+    epoch: u64,
+    outstanding: usize,
+    asked: Instant,
+    closing: Option<Closing>,
+}
+
+/// A request that is void, while the messages in flight come in.
+struct Closing {
+    lost: Lost,
+    /// Whether the server was told.
+    drained: bool,
+    until: Instant,
+}
+
+#[derive(Serialize)]
+struct Ask {
+    batch: usize,
+    /// Nanoseconds.
+    expires: u64,
+    /// Nanoseconds.
+    idle_heartbeat: u64,
+}
+
+impl Pull {
+    /// Will ask `consumer` of `stream` for up to `batch` messages at a time.
+    pub(crate) fn new(bus: &Bus, stream: &str, consumer: &str, batch: usize) -> Self {
+        let next_subject = bus.api_subject(&format!("CONSUMER.MSG.NEXT.{stream}.{consumer}"));
+        Self { bus: bus.clone(), next_subject, batch, heard: Instant::now(), open: None }
+    }
+
+    /// When the server last said something; at first, when this was made.
+    pub(crate) const fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Waits for the next message, asking for more when the last request is
+    /// used up. Cancel-safe: what arrives meanwhile is there on the next call.
+    pub(crate) async fn next(&mut self) -> Pulled {
+        loop {
+            if let Some(pulled) = self.close().await {
+                return pulled;
+            }
+            if let Err(lost) = self.ask().await {
+                self.open = None;
+                return Pulled::Lost(lost);
+            }
+            let Some(open) = &mut self.open else { continue };
+            let silent_at = self.heard.max(open.asked) + 2 * HEARTBEAT;
+            let lost = tokio::select! {
+                // Messages that are here already come before bad news.
+                biased;
+                message = open.messages.next() => match message {
+                    None => Lost::Closed,
+                    Some(message) => {
+                        self.heard = Instant::now();
+                        match open.take(message) {
+                            Taken::Message(message) => return Pulled::Message(message),
+                            Taken::Nothing => continue,
+                            Taken::Lost(lost) => lost,
+                        }
+                    }
+                },
+                () = self.bus.reconnected(open.epoch) => Lost::Reconnected,
+                () = tokio::time::sleep_until(silent_at) => Lost::Silent,
+            };
+            open.closing = Some(Closing { lost, drained: false, until: Instant::now() + DRAIN });
+        }
+    }
+
+    /// Gives up and returns the messages that were in flight, which the server
+    /// counts as delivered.
+    pub(crate) async fn give_up(&mut self) -> Vec<Message> {
+        if let Some(open) = &mut self.open
+            && open.closing.is_none()
+        {
+            let until = Instant::now() + DRAIN;
+            open.closing = Some(Closing { lost: Lost::Closed, drained: false, until });
+        }
+        let mut in_flight = Vec::new();
+        while let Some(Pulled::Message(message)) = self.close().await {
+            in_flight.push(message);
+        }
+        in_flight
+    }
+
+    /// Brings a request that is void to its end: what the server sent before it
+    /// learned of that is still ours. `None` if no request is closing.
+    async fn close(&mut self) -> Option<Pulled> {
+        let open = self.open.as_mut()?;
+        let closing = open.closing.as_mut()?;
+        let until = closing.until;
+        // The client forgets the subscription with the next thing that happens on
+        // the connection, which is nearly always what we wait for.
+        if !closing.drained {
+            closing.drained = open.messages.drain().await.is_ok();
+        }
+        // Without a connection nothing is in flight, and draining would wait.
+        while let Ok(Some(message)) = tokio::time::timeout_at(until, open.messages.next()).await {
+            if let Taken::Message(message) = open.take(message) {
+                return Some(Pulled::Message(message));
+            }
+        }
+        let closing = self.open.take()?.closing?;
+        Some(Pulled::Lost(closing.lost))
+    }
+
+    /// Makes sure that a request is open.
+    async fn ask(&mut self) -> Result<(), Lost> {
+        if self.open.is_none() {
+            let epoch = self.bus.connected().await;
+            let inbox = self.bus.client().new_inbox();
+            let messages =
+                self.bus.client().subscribe(inbox.clone()).await.map_err(|_| Lost::Closed)?;
+            let asked = Instant::now();
+            self.open = Some(Open { inbox, messages, epoch, outstanding: 0, asked, closing: None });
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.outstanding > 0 {
+            return Ok(());
+        }
+        let ask = Ask {
+            batch: self.batch,
+            expires: EXPIRES.as_nanos() as u64,
+            idle_heartbeat: HEARTBEAT.as_nanos() as u64,
+        };
+        let body = serde_json::to_vec(&ask).map_err(|error| Lost::Ended(error.to_string()))?;
+        let sent = self.bus.client().publish_with_reply(
+            self.next_subject.clone(),
+            open.inbox.clone(),
+            body.into(),
+        );
+        sent.await.map_err(|_| Lost::Closed)?;
+        open.outstanding = self.batch;
+        open.asked = Instant::now();
+        Ok(())
+    }
+}
+
+enum Taken {
+    Message(Message),
+    Nothing,
+    Lost(Lost),
+}
+
+impl Open {
+    fn take(&mut self, message: Message) -> Taken {
+        match message.status {
+            None | Some(StatusCode::OK) => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+                return Taken::Message(message);
+            }
+            Some(StatusCode::IDLE_HEARTBEAT) => return Taken::Nothing,
+            Some(StatusCode::NO_RESPONDERS) => return Taken::Lost(Lost::Gone),
+            Some(_) => {}
+        }
+        let words = message.description.unwrap_or_default();
+        if matches!(message.status, Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND))
+            || words.eq_ignore_ascii_case("batch completed")
+        {
+            self.outstanding = 0;
+            Taken::Nothing
+        } else if words.eq_ignore_ascii_case("consumer deleted") {
+            Taken::Lost(Lost::Gone)
+        } else {
+            Taken::Lost(Lost::Ended(words))
+        }
+    }
+}
+
+/// Hands messages back that were delivered to nobody. What cannot be handed
+/// back is delivered again after the ack wait.
+pub(crate) async fn hand_back(bus: &Bus, messages: Vec<Message>) {
+    for message in messages {
+        if let Some((_, _, acker)) = ack::position(bus, message)
+            && let Err(error) = acker.nak(Duration::ZERO).await
+        {
+            tracing::debug!(%error, "an unwanted message was not handed back");
+        }
+    }
+}

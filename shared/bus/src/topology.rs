@@ -1,0 +1,389 @@
+//! Every stream, subject, bucket, key and consumer name, and how each is set up.
+//!
+//! Owns all names of NATS: no other file writes one down. Refuses IO; creating
+//! and updating is [`ensure`](crate::ensure). Invariants: whatever belongs to a
+//! region has the region in its name, so that permissions can be cut per region
+//! and a region can move to a JetStream domain of its own; every bucket keeps
+//! one value per key, on which watching relies.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Placement, RetentionPolicy, StorageType,
+};
+use slipway_domain::spec::JobKind;
+use slipway_domain::{Class, JobId, Region, WorkerId};
+
+/// Events are kept this long; a scheduler that was away longer reconciles.
+pub const EVENTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Log chunks are kept this long; by then they are archived or abandoned.
+pub const LOGS_MAX_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Bytes that the log stream of one region keeps, unless configured.
+pub const LOGS_MAX_BYTES: u64 = 16 << 30;
+/// A delivered job that is not acked within this time is delivered again. A
+/// worker acks right after its claim, so this only has to outlast a claim.
+pub const JOB_ACK_WAIT: Duration = Duration::from_secs(15);
+/// Jobs delivered and not yet acked, per region and class.
+pub const JOB_MAX_ACK_PENDING: i64 = 10_000;
+/// Free slots that may wait for a job at the same time, per region and class.
+pub const JOB_MAX_WAITING: i64 = 5_000;
+/// An event that is not acked within this time is delivered again.
+pub const EVENT_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Events delivered and not yet acked, over all scheduler replicas.
+pub const EVENT_MAX_ACK_PENDING: i64 = 1_000;
+/// The subject on which NATS clients submit snapshots.
+pub const SUBMIT: &str = "slipway.submit";
+/// The subject on which workers ask whether an API key may pull.
+pub const AUTHORIZE: &str = "slipway.authorize";
+/// The durable consumer of events that all scheduler replicas share.
+pub const EVENTS_CONSUMER: &str = "scheduler";
+
+/// Since 2.15 a stream has at most 1000 consumers unless told otherwise, and
+/// every watcher and every log follower is one.
+const MAX_CONSUMERS: i32 = 100_000;
+/// Within this time a repeat with the same message id is recognised.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// What exists: the regions with their classes, and how durable it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// The regions served.
+    pub regions: Vec<RegionTopology>,
+    /// Copies of every stream: 1 on a single server, 3 in production.
+    pub replicas: usize,
+    /// Bytes that the log stream of one region keeps.
+    pub logs_max_bytes: u64,
+}
+
+impl Topology {
+    /// One region with every class on a single server, as in development.
+    #[must_use]
+    pub fn single(region: Region) -> Self {
+        let region = RegionTopology { region, classes: Class::ALL.to_vec(), placement: None };
+        Self { regions: vec![region], replicas: 1, logs_max_bytes: LOGS_MAX_BYTES }
+    }
+}
+
+/// One region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionTopology {
+    /// Its name.
+    pub region: Region,
+    /// The classes of workers that it has.
+    pub classes: Vec<Class>,
+    /// Which servers hold its streams; absent on a single server.
+    pub placement: Option<ServerPlacement>,
+}
+
+/// Which servers hold a region's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPlacement {
+    /// The NATS cluster, if there are several.
+    pub cluster: Option<String>,
+    /// Server tags, all of which must match, for example `region:eu`.
+    pub tags: Vec<String>,
+}
+
+/// The key-value buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BucketName {
+    /// Snapshots, their names and jobs: what must move together.
+    Records,
+    /// Organizations.
+    Organizations,
+    /// API keys, by their hash.
+    ApiKeys,
+    /// Claims of attempts and signs of life of one region's workers.
+    Leases(Region),
+}
+
+impl BucketName {
+    /// How long the marker of a deleted or expired key stays. A watcher that
+    /// was away for longer starts over, since it may have missed a deletion.
+    #[must_use]
+    pub const fn marker_ttl(&self) -> Duration {
+        match self {
+            Self::Leases(_) => Duration::from_secs(10 * 60),
+            Self::Records | Self::Organizations | Self::ApiKeys => Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records => f.write_str("records"),
+            Self::Organizations => f.write_str("organizations"),
+            Self::ApiKeys => f.write_str("api_keys"),
+            Self::Leases(region) => write!(f, "leases_{region}"),
+        }
+    }
+}
+
+/// Keys of the buckets.
+pub mod keys {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use slipway_domain::{JobId, OrganizationId, SnapshotId, WorkerId};
+
+    /// Records: a snapshot.
+    #[must_use]
+    pub fn snapshot(organization: &OrganizationId, snapshot: &SnapshotId) -> String {
+        format!("snapshot.{organization}.{snapshot}")
+    }
+
+    /// Records: the owner of a snapshot name, unique within an organization.
+    /// Names hold characters that keys cannot, hence base64url.
+    #[must_use]
+    pub fn snapshot_name(organization: &OrganizationId, name: &str) -> String {
+        format!("name.{organization}.{}", URL_SAFE_NO_PAD.encode(name))
+    }
+
+    /// Records: a job. Leases: the claim of its running attempt.
+    #[must_use]
+    pub fn job(job: &JobId) -> String {
+        format!("job.{job}")
+    }
+
+    /// Leases: a worker's sign of life.
+    #[must_use]
+    pub fn worker(worker: &WorkerId) -> String {
+        format!("worker.{worker}")
+    }
+
+    /// Organizations: an organization.
+    #[must_use]
+    pub fn organization(organization: &OrganizationId) -> String {
+        format!("organization.{organization}")
+    }
+
+    /// API keys: a key, by the lowercase hex SHA-256 of its secret.
+    #[must_use]
+    pub fn api_key(sha256_hex: &str) -> String {
+        format!("sha256-{sha256_hex}")
+    }
+}
+
+/// The stream of a region's jobs.
+#[must_use]
+pub fn jobs_stream(region: &Region) -> String {
+    format!("JOBS_{region}")
+}
+
+/// The stream of a region's events.
+#[must_use]
+pub fn events_stream(region: &Region) -> String {
+    format!("EVENTS_{region}")
+}
+
+/// The stream of a region's logs.
+#[must_use]
+pub fn logs_stream(region: &Region) -> String {
+    format!("LOGS_{region}")
+}
+
+/// The stream under a bucket.
+#[must_use]
+pub fn bucket_stream(bucket: &BucketName) -> String {
+    format!("KV_{bucket}")
+}
+
+/// The subject of a key (ADR-8), or of keys where `key` holds wildcards.
+#[must_use]
+pub fn key_subject(bucket: &BucketName, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+/// The durable consumer of one class's jobs in the stream of a region.
+#[must_use]
+pub const fn jobs_consumer(class: Class) -> &'static str {
+    class.as_str()
+}
+
+/// Where a job is published.
+#[must_use]
+pub fn job_subject(region: &Region, class: Class, kind: JobKind, job: &JobId) -> String {
+    format!("slipway.jobs.{region}.{class}.{}.{job}", kind.as_str())
+}
+
+/// Every message of one job, whatever its class and kind.
+#[must_use]
+pub fn job_filter(region: &Region, job: &JobId) -> String {
+    format!("slipway.jobs.{region}.*.*.{job}")
+}
+
+/// Where a worker reports on a job.
+#[must_use]
+pub fn event_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {
+    format!("slipway.events.{region}.{worker}.{job}")
+}
+
+/// Where a worker writes a job's log.
+#[must_use]
+pub fn log_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {
+    format!("slipway.logs.{region}.{worker}.{job}")
+}
+
+/// A job's log, whoever wrote it.
+#[must_use]
+pub fn log_filter(region: &Region, job: &JobId) -> String {
+    format!("slipway.logs.{region}.*.{job}")
+}
+
+/// Where a worker listens for a word from the scheduler.
+#[must_use]
+pub fn control_subject(region: &Region, worker: &WorkerId, verb: &str) -> String {
+    format!("slipway.control.{region}.{worker}.{verb}")
+}
+
+/// Worker and job of an event or log subject.
+pub(crate) fn worker_and_job(subject: &str) -> Option<(WorkerId, JobId)> {
+    let mut tokens = subject.split('.').skip(3);
+    let worker = tokens.next()?.parse().ok()?;
+    let job = tokens.next()?.parse().ok()?;
+    tokens.next().is_none().then_some((worker, job))
+}
+
+/// Streams of a region, without its bucket.
+pub(crate) fn region_streams(topology: &Topology, region: &RegionTopology) -> [Config; 3] {
+    let name = &region.region;
+    let jobs = Config {
+        name: jobs_stream(name),
+        subjects: vec![format!("slipway.jobs.{name}.>")],
+        retention: RetentionPolicy::WorkQueue,
+        // A queue never forgets a job to make room for another.
+        discard: DiscardPolicy::New,
+        ..base(topology, region.placement.as_ref())
+    };
+    let events = Config {
+        name: events_stream(name),
+        subjects: vec![format!("slipway.events.{name}.>")],
+        max_age: EVENTS_MAX_AGE,
+        ..base(topology, region.placement.as_ref())
+    };
+    let logs = Config {
+        name: logs_stream(name),
+        subjects: vec![format!("slipway.logs.{name}.>")],
+        max_age: LOGS_MAX_AGE,
+        max_bytes: i64::try_from(topology.logs_max_bytes).unwrap_or(i64::MAX),
+        ..base(topology, region.placement.as_ref())
+    };
+    [jobs, events, logs]
+}
+
+/// Every bucket with the placement of its stream.
+pub(crate) fn buckets(topology: &Topology) -> Vec<(BucketName, Option<&ServerPlacement>)> {
+    let global = [BucketName::Records, BucketName::Organizations, BucketName::ApiKeys];
+    let leases = topology
+        .regions
+        .iter()
+        .map(|region| (BucketName::Leases(region.region.clone()), region.placement.as_ref()));
+    global.into_iter().map(|bucket| (bucket, None)).chain(leases).collect()
+}
+
+/// The stream under a bucket: what ADR-8 asks for, so that any client can read
+/// it, with history 1, expiry per key, markers of expiry, and atomic batches.
+pub(crate) fn bucket_config(
+    topology: &Topology,
+    bucket: &BucketName,
+    placement: Option<&ServerPlacement>,
+) -> Config {
+    Config {
+        name: bucket_stream(bucket),
+        subjects: vec![key_subject(bucket, ">")],
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        allow_message_ttl: true,
+        subject_delete_marker_ttl: Some(bucket.marker_ttl()),
+        allow_atomic_publish: true,
+        duplicate_window: Duration::from_secs(120),
+        ..base(topology, placement)
+    }
+}
+
+/// What all streams share.
+fn base(topology: &Topology, placement: Option<&ServerPlacement>) -> Config {
+    Config {
+        storage: StorageType::File,
+        num_replicas: topology.replicas,
+        max_consumers: MAX_CONSUMERS,
+        max_bytes: -1,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        placement: placement
+            .map(|place| Placement { cluster: place.cluster.clone(), tags: place.tags.clone() }),
+        ..Config::default()
+    }
+}
+
+/// The consumer of one class's jobs. It never gives up on a message: how often
+/// a job is tried is for the records to say.
+pub(crate) fn jobs_consumer_config(region: &Region, class: Class) -> pull::Config {
+    pull::Config {
+        durable_name: Some(jobs_consumer(class).to_owned()),
+        filter_subject: format!("slipway.jobs.{region}.{class}.>"),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: JOB_ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: JOB_MAX_ACK_PENDING,
+        max_waiting: JOB_MAX_WAITING,
+        ..pull::Config::default()
+    }
+}
+
+/// The consumer of a region's events.
+pub(crate) fn events_consumer_config() -> pull::Config {
+    pull::Config {
+        durable_name: Some(EVENTS_CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: EVENT_ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: EVENT_MAX_ACK_PENDING,
+        ..pull::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ID: &str = "018f6a5e-7e7c-7b7e-8f4a-0a1b2c3d4e5f";
+
+    #[test]
+    fn subjects_hold_region_worker_and_job() {
+        let (region, worker, job) =
+            ("us-east-1".parse().unwrap(), "gpu-7".parse().unwrap(), ID.parse().unwrap());
+        let subject = event_subject(&region, &worker, &job);
+        assert_eq!(subject, format!("slipway.events.us-east-1.gpu-7.{ID}"));
+        assert_eq!(worker_and_job(&subject), Some((worker, job)));
+        assert_eq!(worker_and_job("slipway.events.us.w"), None);
+        assert_eq!(
+            job_subject(&region, Class::Gpu, JobKind::Build, &job),
+            format!("slipway.jobs.us-east-1.gpu.build.{ID}")
+        );
+    }
+
+    #[test]
+    fn names_that_keys_cannot_hold_are_encoded() {
+        let key = keys::snapshot_name(&ID.parse().unwrap(), "my app:1.0 ü");
+        assert!(key.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)), "{key}");
+    }
+
+    #[test]
+    fn every_class_of_a_region_has_a_filter_of_its_own() {
+        let region = "us".parse().unwrap();
+        let filters: Vec<_> = Class::ALL
+            .iter()
+            .map(|class| jobs_consumer_config(&region, *class).filter_subject)
+            .collect();
+        assert_eq!(filters, ["slipway.jobs.us.cpu.>", "slipway.jobs.us.gpu.>"]);
+    }
+}

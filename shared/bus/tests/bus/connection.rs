@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use slipway_bus::connection::{Error, VersionCheck};
+use slipway_bus::{Config, Credentials};
+use slipway_testkit::NatsServer;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+
+use super::{soon, start, topology};
+
+fn impatient(url: &str) -> Config {
+    Config { patience: Duration::from_secs(1), ..Config::new(url, "test") }
+}
+
+/// A server of another age: as much of the protocol as a client needs to connect.
+async fn server_of_version(version: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let info = serde_json::json!({
+        "server_id": "T", "server_name": "T", "version": version, "proto": 1, "go": "go",
+        "host": "127.0.0.1", "port": 0, "headers": true, "max_payload": 1_048_576, "client_id": 1,
+    });
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut lines = BufReader::new(socket);
+        lines.get_mut().write_all(format!("INFO {info}\r\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        while lines.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+            if line.starts_with("PING") {
+                lines.get_mut().write_all(b"PONG\r\n").await.unwrap();
+            }
+            line.clear();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn old_server_is_refused_with_its_version_and_the_remedy() {
+    let url = server_of_version("2.10.29").await;
+    let error = soon(slipway_bus::connect(&impatient(&url))).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::TooOld { .. }), "{text}");
+    assert!(text.contains("nats-server 2.10.29 is too old"), "{text}");
+    assert!(text.contains("run nats-server 2.15.1 or newer"), "{text}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn unreachable_server_is_named_after_patience_ran_out() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let url = format!("nats://127.0.0.1:{port}");
+    let error = soon(slipway_bus::connect(&impatient(&url))).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }));
+    assert!(error.to_string().contains(&url), "{error}");
+}
+
+#[tokio::test]
+async fn connecting_waits_for_a_server_that_starts_later() {
+    let mut server = NatsServer::start().await;
+    server.kill9().await;
+    let config = Config::new(server.url(), "test");
+    let (bus, ()) =
+        soon(async { tokio::join!(slipway_bus::connect(&config), server.restart()) }).await;
+    assert!(bus.unwrap().is_connected());
+}
+
+#[tokio::test]
+async fn wrong_password_is_refused_at_once_and_the_right_one_works() {
+    let users = "authorization { users: [ {user: a, password: secret} ] }";
+    let server = NatsServer::start_with(users).await;
+    let with = |password: &str| Config {
+        credentials: Credentials::UserPassword { user: "a".into(), password: password.into() },
+        ..Config::new(server.url(), "test")
+    };
+    let error = soon(slipway_bus::connect(&with("wrong"))).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    assert!(soon(slipway_bus::connect(&with("secret"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn worker_without_the_right_to_ask_for_the_level_connects_by_version() {
+    let users = r#"authorization { users: [ {user: w, password: p, permissions: {
+        publish: {allow: ["slipway.events.us.w.>"]}, subscribe: {allow: ["_INBOX.w.>"]} } } ] }"#;
+    let server = NatsServer::start_with(users).await;
+    let config = Config {
+        credentials: Credentials::UserPassword { user: "w".into(), password: "p".into() },
+        inbox_prefix: Some("_INBOX.w".into()),
+        check: VersionCheck::ServerVersion,
+        ..Config::new(server.url(), "test")
+    };
+    assert!(soon(slipway_bus::connect(&config)).await.unwrap().is_connected());
+}
+
+#[tokio::test]
+async fn state_follows_the_server_down_and_up() {
+    let (mut server, bus) = start().await;
+    let mut state = bus.connection_state();
+    let first = state.borrow_and_update().epoch;
+    assert!(bus.is_connected());
+    server.kill9().await;
+    soon(state.wait_for(|state| !state.up)).await.unwrap();
+    assert!(!bus.is_connected());
+    server.restart().await;
+    soon(state.wait_for(|state| state.up && state.epoch > first)).await.unwrap();
+}
+
+#[tokio::test]
+async fn ensuring_twice_and_by_two_at_once_changes_nothing() {
+    let (server, bus) = start().await;
+    let other = super::connect(&server).await;
+    let topology = topology();
+    let (one, two) = tokio::join!(bus.ensure(&topology), other.ensure(&topology));
+    one.unwrap();
+    two.unwrap();
+    let mut smaller = topology.clone();
+    smaller.logs_max_bytes = 1 << 20;
+    bus.ensure(&smaller).await.unwrap();
+}
