@@ -18,6 +18,16 @@ fn is_alive(pid: &str) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+/// A process of someone else sends no event when it dies.
+async fn wait_until_dead(pid: &str) {
+    let dead = async {
+        while is_alive(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), dead).await.unwrap();
+}
+
 #[tokio::test]
 async fn exit_code_is_reported_more_than_once() {
     let child = Child::spawn(shell("exit 7")).unwrap();
@@ -57,7 +67,7 @@ async fn drop_kills_the_whole_group() {
     drop(child);
     // The output ends when the last process that holds the pipe is gone.
     output.line(|_| false).await.unwrap_err();
-    assert!(!is_alive(&grandchild));
+    wait_until_dead(&grandchild).await;
 }
 
 #[tokio::test]
@@ -106,10 +116,5 @@ async fn child_dies_when_the_test_process_is_killed() {
     let pid = line.split_once("child ").unwrap().1.split(' ').next().unwrap().to_owned();
     assert!(is_alive(&pid));
     parent.kill9().await;
-    let gone = async {
-        while is_alive(&pid) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(5), gone).await.unwrap();
+    wait_until_dead(&pid).await;
 }
