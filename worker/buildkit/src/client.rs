@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{InfoRequest, ListWorkersRequest};
+use bollard_buildkit_proto::pb;
+use slipway_oci::Platform;
 
 use crate::dial;
 use crate::endpoint::{Endpoint, Tls};
@@ -41,8 +43,8 @@ pub struct Info {
     pub version: Option<String>,
     /// Part of a Docker Engine, or a buildkitd of its own.
     pub kind: Kind,
-    /// Platforms it can build for, as `os/architecture[/variant]`, native first.
-    pub platforms: Vec<String>,
+    /// Platforms it can build for, native first, each once.
+    pub platforms: Vec<Platform>,
     /// How layers are stored, for example `overlayfs`.
     pub snapshotter: Option<String>,
 }
@@ -103,7 +105,7 @@ impl Client {
                 .map(|version| version.version)
                 .filter(|version| !version.is_empty() && !version.contains("unknown")),
             kind,
-            platforms: worker.platforms.iter().map(platform_text).collect(),
+            platforms: platforms(&worker.platforms),
             snapshotter: worker.labels.get(SNAPSHOTTER_LABEL).cloned(),
         })
     }
@@ -133,11 +135,19 @@ fn kind_of(labels: &HashMap<String, String>) -> Kind {
     }
 }
 
-fn platform_text(platform: &bollard_buildkit_proto::pb::Platform) -> String {
-    let mut text = format!("{}/{}", platform.os, platform.architecture);
-    if !platform.variant.is_empty() {
-        text.push('/');
-        text.push_str(&platform.variant);
+/// Docker's engine lists some platforms twice.
+fn platforms(of: &[pb::Platform]) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    for platform in of {
+        let variant = match platform.variant.as_str() {
+            "" => String::new(),
+            variant => format!("/{variant}"),
+        };
+        let text = format!("{}/{}{variant}", platform.os, platform.architecture);
+        match text.parse() {
+            Ok(platform) if !platforms.contains(&platform) => platforms.push(platform),
+            Ok(_) | Err(_) => {}
+        }
     }
-    text
+    platforms
 }

@@ -41,6 +41,10 @@ const SESSION_LOST_GRACE: Duration = Duration::from_secs(10);
 
 /// A running solve. It runs whether or not events are read, except that it
 /// keeps only a few of them ready; dropping it cancels the solve.
+///
+/// BuildKit before 0.15 forgets a cancellation that comes in the tenths of a
+/// second in which it starts a container: that one process then runs to its own
+/// end (moby/buildkit pull request 5106).
 #[derive(Debug)]
 pub struct Solve {
     id: String,
@@ -108,7 +112,7 @@ async fn drive(
     let wire = attrs::solve_request(&request, &id, session.id());
     let redactor = Redactor::new(&request.contexts);
     let tracker = Tracker::new(redactor.clone());
-    let solve = run(channel, wire, tracker, events);
+    let solve = Box::pin(run(channel, wire, tracker, events));
     let answer = with_session(solve, session).await?;
     answer
         .map(Outcome::from_response)

@@ -85,7 +85,9 @@ impl Failure<'_> {
             // A reference has no `: `, its port and tag notwithstanding.
             Some(rest) => rest.split_once(": ")?,
             // A layer, later: the message does not say of which image.
-            None if self.text.contains("httpReadSeeker") => (self.from_reference()?, self.text),
+            None if self.text.contains("httpReadSeeker") => {
+                (self.image_of_instruction()?, self.text)
+            }
             None => return None,
         };
         let location = self.location(Some(familiar(reference)));
@@ -174,7 +176,7 @@ impl Failure<'_> {
     }
 
     /// The image that the instruction at fault starts from.
-    fn from_reference(&self) -> Option<&str> {
+    fn image_of_instruction(&self) -> Option<&str> {
         let source = self.details.source.as_ref()?;
         let mut words = source.first_line().split_whitespace();
         let is_from = words.next()?.eq_ignore_ascii_case("from");
