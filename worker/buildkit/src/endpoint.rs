@@ -154,9 +154,9 @@ mod tests {
         #[test]
         fn display_parses_back(host in "[a-z][a-z0-9.-]{0,20}", port in 1u16.., path in "/[ -~]{1,30}") {
             for endpoint in [
-                Endpoint::Tcp { host: host.clone(), port },
+                Endpoint::Tcp { host, port },
                 Endpoint::Unix(path.clone().into()),
-                Endpoint::Docker(path.clone().into()),
+                Endpoint::Docker(path.into()),
             ] {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
             }

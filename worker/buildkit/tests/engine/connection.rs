@@ -2,7 +2,7 @@
 
 use slipway_buildkit::{BuildEvent, Client, Endpoint, Error, Kind};
 
-use crate::support::{Proxy, client, nonce, on_base};
+use crate::support::{Proxy, TlsProxy, client, nonce, on_base};
 
 #[tokio::test]
 async fn a_buildkit_says_what_it_is() {
@@ -42,4 +42,30 @@ async fn a_lost_connection_ends_one_solve_and_no_other() {
     assert!(matches!(error, Error::Transport { .. }), "{error:?}");
     assert!(error.is_retryable());
     client.solve(on_base(&format!("RUN echo {}", nonce()))).outcome().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_solve_runs_over_mutual_tls() {
+    let proxy = TlsProxy::start().await;
+    let client = Client::connect(&proxy.endpoint(), Some(proxy.client())).await.unwrap();
+    client.solve(on_base(&format!("RUN echo {}", nonce()))).outcome().await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_refuses_strangers_on_either_side() {
+    let proxy = TlsProxy::start().await;
+    let mut wrong_name = proxy.client();
+    wrong_name.server_name = "other.test".into();
+    for tls in [Some(wrong_name), Some(proxy.stranger()), None] {
+        let error = Client::connect(&proxy.endpoint(), tls).await.unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn tls_is_for_tcp_alone() {
+    let proxy = TlsProxy::start().await;
+    let unix = Endpoint::Unix("/nowhere.sock".into());
+    let error = Client::connect(&unix, Some(proxy.client())).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidRequest(_)), "{error:?}");
 }

@@ -6,7 +6,7 @@ mod registry;
 mod tree;
 
 pub use contexts::ContextServer;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, TlsProxy};
 pub use registry::Registry;
 pub use tree::Tree;
 
