@@ -1,1 +1,125 @@
-//! Agent and executors of a region
+//! The worker: takes its region's jobs, runs them, and serves its registry.
+//!
+//! Owns the life of an attempt, from the claim to the last event, and everything
+//! that BuildKit needs on loopback: contexts to read, a registry to push to.
+//! Refuses decisions about jobs: it reports, the scheduler decides. Invariant:
+//! without a lease nothing is reported, and a worker can be killed at any
+//! instant without harm.
+
+mod agent;
+mod attempt;
+mod authorize;
+mod build;
+pub mod config;
+mod contexts;
+mod lease;
+mod log;
+mod presence;
+mod serve;
+
+use std::sync::Arc;
+
+use slipway_blobstore::Store;
+use slipway_buildkit::{Client, Endpoint, Kind};
+use slipway_bus::connection::VersionCheck;
+use slipway_runtime::Tasks;
+use url::Url;
+
+use agent::Agent;
+use build::Builder;
+use config::Config;
+use contexts::Contexts;
+use presence::Presence;
+
+/// Why the worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// NATS cannot be used.
+    #[error("cannot connect to NATS")]
+    Connect(#[source] slipway_bus::connection::Error),
+    /// BuildKit cannot be used.
+    #[error("cannot use BuildKit at `{endpoint}`")]
+    Buildkit {
+        /// Where it should be.
+        endpoint: Endpoint,
+        /// Why not.
+        #[source]
+        source: slipway_buildkit::Error,
+    },
+    /// An object store cannot be opened.
+    #[error("cannot open the object store `{url}`")]
+    Store {
+        /// Its address.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The registry's address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Words from the scheduler cannot be heard.
+    #[error("cannot listen to the scheduler")]
+    Control(#[source] slipway_bus::control::Error),
+}
+
+/// Runs the worker until `tasks` are shut down. Returns after running attempts
+/// were handed back.
+///
+/// # Errors
+/// It cannot start.
+pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
+    let config = Arc::new(config);
+    let nats = slipway_bus::Config {
+        servers: config.nats.clone(),
+        check: VersionCheck::ServerVersion,
+        ..slipway_bus::Config::new("", format!("slipway-worker-{}", config.id))
+    };
+    let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
+    let store = open_store(&config.store)?;
+    let contexts = Contexts::new(open_store(&config.contexts)?);
+    let (client, buildkit) = connect_buildkit(&config.buildkit).await?;
+    let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
+    tracing::info!(
+        worker.id = %config.id,
+        region = %config.region,
+        buildkit,
+        registry = %server.address,
+        "the worker serves"
+    );
+    let builder = Builder {
+        client,
+        contexts,
+        store,
+        address: server.address,
+        grants: server.grants,
+    };
+    let presence = Presence::new(config.clone(), buildkit, server.address);
+    let agent = Agent::new(config, bus, Arc::new(builder), presence, tasks.clone());
+    agent.run().await.map_err(Error::Control)
+}
+
+async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {
+    let failed = |source| Error::Buildkit { endpoint: endpoint.clone(), source };
+    let client = Client::connect(endpoint, None).await.map_err(failed)?;
+    let info = client.info().await.map_err(failed)?;
+    let kind = match info.kind {
+        Kind::Engine => "engine",
+        Kind::Standalone => "buildkitd",
+    };
+    let version = info.version.as_deref().unwrap_or("of unknown version");
+    Ok((client, format!("{kind} {version}")))
+}
+
+fn open_store(text: &str) -> Result<Store, Error> {
+    let failed = |source| Error::Store { url: text.to_owned(), source };
+    let url: Url = text.parse().map_err(|error| failed(Box::new(error) as _))?;
+    let store = Store::open(&slipway_blobstore::Config::new(url));
+    store.map_err(|error| failed(Box::new(error) as _))
+}

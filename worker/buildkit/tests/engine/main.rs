@@ -10,3 +10,4 @@ mod failure;
 mod push;
 mod solve;
 mod support;
+mod tmp;

@@ -1,0 +1,181 @@
+//! The agent: one loop for each slot, from the queue to the end of an attempt.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use slipway_bus::jobs::{Delivery, Puller};
+use slipway_bus::topology::BucketName;
+use slipway_bus::{Bucket, Bus, control};
+use slipway_domain::JobId;
+use slipway_domain::message::{ControlMessage, JobMessage, VERSION};
+use slipway_runtime::{Tasks, telemetry};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{Attempt, Executor};
+use crate::config::Config;
+use crate::lease;
+use crate::presence::Presence;
+
+/// Pause before a job that could not be claimed is delivered again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a job that this version cannot read is offered to others.
+const OTHER_VERSION: Duration = Duration::from_secs(5);
+
+/// A worker's slots. Share it in an `Arc`.
+pub struct Agent {
+    config: Arc<Config>,
+    bus: Bus,
+    leases: Bucket,
+    executor: Arc<dyn Executor>,
+    presence: Presence,
+    tasks: Tasks,
+    running: Mutex<HashMap<JobId, Arc<Notify>>>,
+}
+
+impl Agent {
+    /// A worker that runs jobs by `executor`.
+    pub fn new(
+        config: Arc<Config>,
+        bus: Bus,
+        executor: Arc<dyn Executor>,
+        presence: Presence,
+        tasks: Tasks,
+    ) -> Arc<Self> {
+        let leases = bus.bucket(&BucketName::Leases(config.region.clone()));
+        let running = Mutex::default();
+        Arc::new(Self { config, bus, leases, executor, presence, tasks, running })
+    }
+
+    /// Takes and runs jobs until shutdown, and returns when every attempt has
+    /// ended.
+    ///
+    /// # Errors
+    /// Words from the scheduler cannot be heard.
+    pub async fn run(self: Arc<Self>) -> Result<(), control::Error> {
+        let shutdown = self.tasks.shutdown().clone();
+        let mut words =
+            self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
+        let listener = self.clone();
+        let stop = shutdown.clone();
+        self.tasks.spawn("control", async move {
+            let listen = async {
+                while let Some(word) = words.next::<ControlMessage>().await {
+                    match word.payload {
+                        Ok(ControlMessage::CheckLease { job }) => listener.check_lease(&job),
+                        Err(error) => tracing::warn!(%error, "a word that is not understood"),
+                    }
+                }
+            };
+            stop.run_until_cancelled(listen).await;
+        });
+        let presence = self.presence.clone().announce(self.bus.clone(), shutdown.clone());
+        self.tasks.spawn("presence", presence);
+        let slots: FuturesUnordered<_> = (0..self.config.slots)
+            .map(|_| self.tasks.spawn("slot", self.clone().slot(shutdown.clone())))
+            .collect();
+        slots.for_each(|_| std::future::ready(())).await;
+        Ok(())
+    }
+
+    fn check_lease(&self, job: &JobId) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(check) = running.get(job) {
+            check.notify_one();
+        }
+    }
+
+    /// One slot: a job at a time.
+    async fn slot(self: Arc<Self>, shutdown: CancellationToken) {
+        let classes = self.config.classes.iter();
+        let pullers: Vec<Puller> =
+            classes.map(|class| self.bus.jobs().puller(&self.config.region, *class)).collect();
+        while let Some(delivery) = next_job(&pullers, &shutdown).await {
+            self.take(delivery).await;
+        }
+    }
+
+    async fn take(&self, delivery: Delivery<JobMessage>) {
+        let message = match &delivery.payload {
+            Ok(message) if message.version == VERSION => message.clone(),
+            Ok(message) => {
+                tracing::warn!(version = message.version, "a job of another version is left to others");
+                return done(delivery.nak(OTHER_VERSION).await);
+            }
+            Err(poison) => {
+                tracing::error!(%poison, "a job that cannot be read is thrown away");
+                return done(delivery.term(&poison.to_string()).await);
+            }
+        };
+        let (job, ttl) = (message.job, self.config.lease);
+        let claimed =
+            lease::claim(&self.leases, job, message.attempt, &self.config.id, ttl, &self.tasks);
+        let held = match claimed.await {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                tracing::info!(job.id = %job, attempt = %message.attempt, "nothing to claim");
+                return done(delivery.ack().await);
+            }
+            Err(error) => {
+                tracing::warn!(job.id = %job, error = telemetry::chain(&error), "a claim failed");
+                return done(delivery.nak(RETRY).await);
+            }
+        };
+        done(delivery.ack().await);
+        let _listed = self.presence.run(job);
+        self.running().insert(job, held.check());
+        let attempt = Attempt {
+            bus: &self.bus,
+            config: &self.config,
+            tasks: &self.tasks,
+            executor: &*self.executor,
+            message,
+            lease: held,
+        };
+        attempt.run().await;
+        self.running().remove(&job);
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An acknowledgement that was not confirmed costs a delivery, not correctness.
+fn done(confirmed: Result<(), slipway_bus::AckError>) {
+    if let Err(error) = confirmed {
+        tracing::debug!(error = telemetry::chain(&error), "the message may come again");
+    }
+}
+
+/// The next job of any class; `None` at shutdown. A second one that arrives at
+/// the same moment goes back at once.
+async fn next_job(
+    pullers: &[Puller],
+    shutdown: &CancellationToken,
+) -> Option<Delivery<JobMessage>> {
+    let stop = shutdown.child_token();
+    let mut pulls: FuturesUnordered<_> =
+        pullers.iter().map(|puller| puller.next::<JobMessage>(stop.cancelled())).collect();
+    let mut first = None;
+    while let Some(delivery) = pulls.next().await {
+        match (delivery, &first) {
+            (Some(delivery), None) => {
+                first = Some(delivery);
+                stop.cancel();
+            }
+            (Some(extra), Some(_)) => done(extra.nak(Duration::ZERO).await),
+            (None, _) => {}
+        }
+    }
+    match first {
+        Some(delivery) if shutdown.is_cancelled() => {
+            done(delivery.nak(Duration::ZERO).await);
+            None
+        }
+        first => first,
+    }
+}

@@ -1,0 +1,131 @@
+//! One attempt, from its claim to its last event.
+//!
+//! Invariant: the last event is published only after the whole log is stored,
+//! and not at all once the lease is lost.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use slipway_bus::Bus;
+use slipway_domain::failure::FailureKind;
+use slipway_domain::log::LogSource;
+use slipway_domain::message::{EventMessage, JobMessage, VERSION, WorkerEvent};
+use slipway_domain::{BuiltImage, Failure};
+use slipway_runtime::{Tasks, telemetry};
+
+use crate::config::Config;
+use crate::lease::Held;
+use crate::log::{Address, LogSink, LogWriter};
+
+/// Does the work of a job. Dropping the future must stop the work.
+#[async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// Runs a job and returns its image, which lies in the object store then.
+    async fn execute(&self, job: &JobMessage, log: LogSink) -> Result<BuiltImage, Failure>;
+}
+
+/// A claimed attempt.
+pub struct Attempt<'a> {
+    pub(crate) bus: &'a Bus,
+    pub(crate) config: &'a Config,
+    pub(crate) tasks: &'a Tasks,
+    pub(crate) executor: &'a dyn Executor,
+    pub(crate) message: JobMessage,
+    pub(crate) lease: Held,
+}
+
+impl Attempt<'_> {
+    /// Runs it. Returns when it has ended, whichever way.
+    pub async fn run(self) {
+        let (job, attempt) = (self.message.job, self.lease.attempt);
+        tracing::info!(job.id = %job, %attempt, "attempt started");
+        // Cancel-safe: both ways of ending give up the other for good.
+        let ended = tokio::select! {
+            () = self.lease.lost() => None,
+            ended = self.work() => Some(ended),
+        };
+        match ended {
+            None => tracing::warn!(job.id = %job, %attempt, "attempt stopped: its lease is lost"),
+            Some(event) => tracing::info!(job.id = %job, %attempt, event, "attempt ended"),
+        }
+    }
+
+    async fn work(&self) -> &'static str {
+        self.report(WorkerEvent::Started).await;
+        let address = Address {
+            region: self.config.region.clone(),
+            worker: self.config.id.clone(),
+            job: self.message.job,
+            attempt: self.lease.attempt.number,
+        };
+        let (sink, writer) = LogWriter::start(self.bus, address, self.tasks);
+        if self.lease.attempt.number.get() > 1 {
+            let text = format!("attempt {} on worker {}", self.lease.attempt, self.config.id);
+            sink.line(LogSource::System, text).await;
+        }
+        let outcome = self.execute(sink).await;
+        if let Err(error) = writer.finish().await {
+            let error = telemetry::chain(&error);
+            tracing::error!(job.id = %self.message.job, error, "the log was not stored");
+        }
+        let event = match outcome {
+            Ok(image) => WorkerEvent::Published(image),
+            Err(failure) => WorkerEvent::Failed(failure),
+        };
+        let name = event.name();
+        self.report(event).await;
+        name
+    }
+
+    /// The outcome of the executor, or of what ends it early.
+    async fn execute(&self, sink: LogSink) -> Result<BuiltImage, Failure> {
+        let limit = Duration::from_secs(self.message.time_limit_seconds);
+        // Cancel-safe: whichever comes first ends the attempt; the executor stops
+        // its work when it is dropped.
+        tokio::select! {
+            outcome = self.executor.execute(&self.message, sink) => outcome,
+            () = tokio::time::sleep(limit) => {
+                let message = format!(
+                    "the build took longer than {} and was stopped",
+                    minutes(limit)
+                );
+                Err(Failure::new(FailureKind::TimedOut, message))
+            }
+            () = self.tasks.shutdown().cancelled() => {
+                let message = format!("worker `{}` is shutting down", self.config.id);
+                Err(Failure::new(FailureKind::HandedBack, message))
+            }
+        }
+    }
+
+    /// Reports, and goes on trying until it is stored.
+    async fn report(&self, event: WorkerEvent) {
+        let (job, attempt) = (self.message.job, self.lease.attempt);
+        let id = format!("{job}/{attempt}/{}/{}", self.config.id, event.name());
+        let message = EventMessage {
+            version: VERSION,
+            job,
+            attempt,
+            worker: self.config.id.clone(),
+            at: Timestamp::now(),
+            event,
+        };
+        let (region, worker) = (&self.config.region, &self.config.id);
+        let published = self.bus.events().publish(region, worker, job, &message, &id).await;
+        if let Err(error) = published {
+            let error = telemetry::chain(&error);
+            tracing::error!(job.id = %job, error, "an event was refused by NATS");
+        }
+    }
+}
+
+/// A duration as people say it.
+fn minutes(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}

@@ -1,0 +1,171 @@
+//! Build jobs: a Dockerfile and its contexts through BuildKit into the region's
+//! object store.
+
+mod failure;
+mod progress;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret as _;
+use slipway_blobstore::Store;
+use slipway_buildkit::{
+    Client, Compression, ContextSource, Credential, Export, RegistryCredentials, Solve,
+    SolveRequest,
+};
+use slipway_domain::failure::FailureKind;
+use slipway_domain::message::JobMessage;
+use slipway_domain::spec::{BuildSpec, JobSpec};
+use slipway_domain::{BuiltImage, Failure};
+use slipway_oci::{Digest, Platform};
+use slipway_registry::{Access, Grant, ManifestReader, Scope, StaticAuthorizer};
+
+use crate::attempt::Executor;
+use crate::contexts::{Contexts, Offer};
+use crate::log::LogSink;
+use failure::{of_build, of_context, of_image};
+use progress::Progress;
+
+/// The repository of an organization that holds all its snapshots: one, so that
+/// layers are shared between them.
+const REPOSITORY: &str = "snapshots";
+
+/// Builds by BuildKit.
+pub struct Builder {
+    /// BuildKit.
+    pub client: Client,
+    /// Build contexts.
+    pub contexts: Contexts,
+    /// The region's object store.
+    pub store: Store,
+    /// Where BuildKit reaches this worker.
+    pub address: SocketAddr,
+    /// Rights of running builds.
+    pub grants: Arc<StaticAuthorizer>,
+}
+
+#[async_trait]
+impl Executor for Builder {
+    async fn execute(&self, job: &JobMessage, log: LogSink) -> Result<BuiltImage, Failure> {
+        match &job.spec {
+            JobSpec::Build(spec) => self.build(job, spec, log).await,
+        }
+    }
+}
+
+impl Builder {
+    async fn build(
+        &self,
+        job: &JobMessage,
+        spec: &BuildSpec,
+        log: LogSink,
+    ) -> Result<BuiltImage, Failure> {
+        let platform: Platform = spec.platform.parse().map_err(|error: slipway_oci::error::Platform| {
+            Failure::new(FailureKind::JobInvalid, error.to_string())
+        })?;
+        let mut offers = Vec::with_capacity(spec.contexts.len());
+        for hash in &spec.contexts {
+            offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);
+        }
+        // Both end with the build: the right to push, and the contexts' addresses.
+        let grant = self.grant(job)?;
+        let request = self.request(job, spec, platform.clone(), &offers, &grant);
+        let mut solve = self.client.solve(request);
+        let steps = follow(&mut solve, log).await;
+        let outcome = solve.outcome().await.map_err(of_build)?;
+        let digest = outcome.digest.ok_or_else(|| {
+            Failure::new(FailureKind::Internal, "BuildKit did not say what it pushed")
+        })?;
+        self.inspect(digest, &platform, steps).await
+    }
+
+    fn grant(&self, job: &JobMessage) -> Result<Grant, Failure> {
+        let name = REPOSITORY.parse().map_err(|_| {
+            Failure::new(FailureKind::Internal, "the name of the repository is not valid")
+        })?;
+        Ok(self.grants.grant(Access {
+            organization: job.organization,
+            pull: Scope::Everything,
+            push: Scope::Repositories([name].into()),
+        }))
+    }
+
+    fn request(
+        &self,
+        job: &JobMessage,
+        spec: &BuildSpec,
+        platform: Platform,
+        offers: &[Offer],
+        grant: &Grant,
+    ) -> SolveRequest {
+        let mut credentials = RegistryCredentials::default();
+        let secret = grant.secret().expose_secret().to_owned().into();
+        let credential = Credential { username: "slipway-worker".into(), secret };
+        credentials.insert(&self.address.to_string(), credential);
+        let contexts = offers.iter().map(|offer| ContextSource {
+            url: format!("http://{}{}", self.address, offer.path()),
+            digest: offer.digest,
+            excludes: if spec.context_filtered { vec![] } else { offer.excludes.clone() },
+        });
+        SolveRequest {
+            contexts: contexts.collect(),
+            build_args: spec.build_args.clone(),
+            target: spec.target.clone(),
+            no_cache: spec.no_cache,
+            labels: spec.labels.clone(),
+            platform,
+            export: Export::PushByDigest {
+                repository: format!("{}/{}/{REPOSITORY}", self.address, job.organization),
+                insecure: true,
+                compression: Compression::Gzip,
+            },
+            credentials,
+            ..SolveRequest::new(spec.dockerfile.clone())
+        }
+    }
+
+    /// Reads back what was pushed: the records say what the object store holds.
+    async fn inspect(
+        &self,
+        digest: Digest,
+        platform: &Platform,
+        steps: Steps,
+    ) -> Result<BuiltImage, Failure> {
+        let reader = ManifestReader::new(self.store.clone());
+        let image = reader.image(&digest, platform).await.map_err(of_image)?;
+        Ok(BuiltImage {
+            digest,
+            config_digest: image.manifest.config.digest,
+            size: image.compressed_size(),
+            entrypoint: image.entrypoint().to_vec(),
+            cmd: image.cmd().to_vec(),
+            layers: u32::try_from(image.manifest.layers.len()).unwrap_or(u32::MAX),
+            cached_steps: steps.cached,
+            total_steps: steps.total,
+        })
+    }
+}
+
+/// How many of the Dockerfile's steps ran or came from the cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Steps {
+    pub(crate) total: u32,
+    pub(crate) cached: u32,
+}
+
+/// Writes what happens to the log, until the solve is over.
+async fn follow(solve: &mut Solve, log: LogSink) -> Steps {
+    let mut progress = Progress::new(log);
+    loop {
+        // Cancel-safe: the solve says so, and a tick is only a reminder.
+        tokio::select! {
+            event = solve.next_event() => match event {
+                Some(event) => progress.event(event, Instant::now()).await,
+                None => return progress.finish().await,
+            },
+            () = progress.tick_due() => progress.tick(Instant::now()).await,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The worker's configuration.
+//!
+//! [`File`] is what stands in the TOML file; [`Config`] is the same, checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use slipway_buildkit::Endpoint;
+use slipway_domain::worker::Gpu;
+use slipway_domain::{Class, Region, WorkerId};
+use slipway_runtime::config::Error;
+
+/// The TOML file of `slipway worker`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its name, unique among live workers.
+    pub id: WorkerId,
+    /// The region that it is pinned to.
+    pub region: Region,
+    /// What it takes. Default: `["cpu"]`.
+    #[serde(default = "only_cpu")]
+    pub classes: Vec<Class>,
+    /// Its GPU: a name, or `simulated`. Needed with class `gpu`.
+    pub gpu: Option<String>,
+    /// NATS servers, for example `["nats://127.0.0.1:4222"]`.
+    pub nats: Vec<String>,
+    /// BuildKit: `docker:///var/run/docker.sock`, `unix:///…` or `tcp://host:port`.
+    pub buildkit: String,
+    /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
+    pub store: String,
+    /// Store of build contexts, as the scheduler has it.
+    pub contexts: String,
+    /// Address of the registry routes, which BuildKit must reach. Default:
+    /// `127.0.0.1:0`, any free port.
+    #[serde(default = "any_port")]
+    pub listen: SocketAddr,
+    /// `host:port` under which clients in the region reach the registry routes.
+    /// Default: the address listened on.
+    pub advertise: Option<String>,
+    /// Jobs at the same time. Default: 2.
+    #[serde(default = "two")]
+    pub slots: u32,
+    /// How long the lease of a worker that died stays. Default: 10 s.
+    #[serde(default = "default_lease", with = "humantime_serde")]
+    pub lease: Duration,
+}
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Its name.
+    pub id: WorkerId,
+    /// Where it works.
+    pub region: Region,
+    /// What it takes, at least one.
+    pub classes: Vec<Class>,
+    /// Its GPU; there if and only if it takes class `gpu`.
+    pub gpu: Option<Gpu>,
+    /// NATS servers.
+    pub nats: Vec<String>,
+    /// BuildKit.
+    pub buildkit: Endpoint,
+    /// The region's object store.
+    pub store: String,
+    /// Store of build contexts.
+    pub contexts: String,
+    /// Address of the registry routes.
+    pub listen: SocketAddr,
+    /// Address of the registry routes for others, if it is another.
+    pub advertise: Option<String>,
+    /// Jobs at the same time, at least one.
+    pub slots: u32,
+    /// How long a lease lasts without renewal: 2 s or more.
+    pub lease: Duration,
+}
+
+impl TryFrom<File> for Config {
+    type Error = Error;
+
+    fn try_from(file: File) -> Result<Self, Error> {
+        let invalid = |key, reason: &str| Err(Error::Invalid { key, reason: reason.to_owned() });
+        if file.classes.is_empty() {
+            return invalid("classes", "name at least one of `cpu` and `gpu`");
+        }
+        if file.slots == 0 {
+            return invalid("slots", "a worker needs at least one");
+        }
+        if file.nats.is_empty() {
+            return invalid("nats", "name at least one server");
+        }
+        if file.lease < Duration::from_secs(2) {
+            return invalid("lease", "NATS counts whole seconds, and a renewal needs time: 2 s or more");
+        }
+        let gpu = match (file.gpu, file.classes.contains(&Class::Gpu)) {
+            (Some(name), true) if name == "simulated" => Some(Gpu::Simulated),
+            (Some(name), true) => Some(Gpu::Present { name }),
+            (None, true) => return invalid("gpu", "class `gpu` needs its name, or `simulated`"),
+            (Some(_), false) => return invalid("gpu", "add `gpu` to `classes`, or leave it out"),
+            (None, false) => None,
+        };
+        let buildkit = file.buildkit.parse().map_err(|error: slipway_buildkit::endpoint::Error| {
+            Error::Invalid { key: "buildkit", reason: error.to_string() }
+        })?;
+        Ok(Self {
+            id: file.id,
+            region: file.region,
+            classes: file.classes,
+            gpu,
+            nats: file.nats,
+            buildkit,
+            store: file.store,
+            contexts: file.contexts,
+            listen: file.listen,
+            advertise: file.advertise,
+            slots: file.slots,
+            lease: file.lease,
+        })
+    }
+}
+
+fn only_cpu() -> Vec<Class> {
+    vec![Class::Cpu]
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn default_lease() -> Duration {
+    Duration::from_secs(10)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SAMPLE: &str = r#"
+        id = "us-east-1-gpu"
+        region = "us-east-1"
+        classes = ["cpu", "gpu"]
+        gpu = "simulated"
+        nats = ["nats://127.0.0.1:4222"]
+        buildkit = "docker:///var/run/docker.sock"
+        store = "file:///tmp/us-east-1"
+        contexts = "file:///tmp/contexts"
+        lease = "5 s"
+    "#;
+
+    #[test]
+    fn the_documented_sample_is_valid() {
+        let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
+        assert_eq!(config.gpu, Some(Gpu::Simulated));
+        assert_eq!(config.lease, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_gpu_worker_says_what_gpu_it_has() {
+        let text = SAMPLE.replace("gpu = \"simulated\"\n", "");
+        let error = Config::try_from(toml::from_str::<File>(&text).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("`gpu`"), "{error}");
+    }
+}

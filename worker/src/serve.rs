@@ -1,0 +1,54 @@
+//! What the worker serves on loopback: registry routes and build contexts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slipway_blobstore::Store;
+use slipway_bus::Bus;
+use slipway_registry::{Authorizer, Limits, Registry, StaticAuthorizer};
+use slipway_runtime::Tasks;
+use tokio::net::TcpListener;
+
+use crate::Error;
+use crate::authorize::ApiKeys;
+use crate::config::Config;
+use crate::contexts::{self, Contexts};
+
+/// The running server.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Rights of running builds, beside those of API keys.
+    pub grants: Arc<StaticAuthorizer>,
+}
+
+/// Starts to serve until shutdown.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn start(
+    config: &Config,
+    bus: &Bus,
+    store: &Store,
+    contexts: Contexts,
+    tasks: &Tasks,
+) -> Result<Server, Error> {
+    let failed = |source| Error::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let keys: Arc<dyn Authorizer> = Arc::new(ApiKeys::new(bus.clone()));
+    let grants = Arc::new(StaticAuthorizer::new().or_else(keys));
+    let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
+    let routes = slipway_registry::router(registry.clone()).merge(contexts::router(contexts));
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("registry", async move {
+        let served = axum::serve(listener, routes)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the registry routes stopped");
+        }
+        registry.close().await;
+    });
+    Ok(Server { address, grants })
+}
