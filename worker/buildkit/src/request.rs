@@ -43,11 +43,16 @@ pub struct SolveRequest {
     pub secrets: BTreeMap<String, SecretSlice<u8>>,
     /// Who we are to the registries that are pulled from and pushed to.
     pub credentials: RegistryCredentials,
-    /// Control group under which `RUN` processes are placed.
+    /// Control group under which `RUN` processes are placed. It is part of the
+    /// cache key: solves that shall share results must name the same one.
     pub cgroup_parent: Option<String>,
 }
 
 /// A tar archive (plain, gzip, bzip2 or xz) that BuildKit fetches and unpacks.
+///
+/// Entries keep their modes, owners and times: who packs decides what `docker
+/// build` decides otherwise (that everything is root's). Bytes that are no such
+/// archive are not refused by BuildKit; they become the file `context.tar`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextSource {
     /// Where BuildKit fetches the archive, `http://…` or `https://…`. Messages

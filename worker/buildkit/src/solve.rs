@@ -89,11 +89,17 @@ impl Solve {
     ///
     /// # Errors
     /// Why there is no result; see [`Error`].
+    ///
+    /// # Panics
+    /// If the solve's task did: a fault of this crate.
     pub async fn outcome(mut self) -> Result<Outcome, Error> {
         while self.events.recv().await.is_some() {}
         match self.driver.join_next().await {
             Some(Ok(outcome)) => outcome,
-            // The runtime is going down, or the task panicked.
+            Some(Err(panicked)) if panicked.is_panic() => {
+                std::panic::resume_unwind(panicked.into_panic())
+            }
+            // The runtime is going down.
             Some(Err(_)) | None => Err(Error::Canceled),
         }
     }

@@ -10,4 +10,3 @@ mod failure;
 mod push;
 mod solve;
 mod support;
-mod tmp;
