@@ -16,6 +16,7 @@
 //! try again under the revision found.
 
 mod batch;
+mod error;
 mod watch;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 pub use batch::{Batch, Expected};
+pub use error::Error;
 pub use watch::{Change, DeleteReason, Watch};
 
 use crate::backoff::Backoff;
@@ -39,97 +41,6 @@ use crate::topology::{self, BucketName};
 
 pub(crate) const KV_OPERATION: &str = "KV-Operation";
 const NO_MESSAGE_FOUND: u64 = 10037;
-
-/// Why a key was not read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Keys are tokens of letters, digits, `-`, `_`, `=` and `/`, joined by dots.
-    #[error("`{key}` cannot be a key")]
-    InvalidKey {
-        /// The offending key.
-        key: String,
-    },
-    /// The batch is empty, too large, or names a key twice.
-    #[error("the batch cannot be written: {reason}")]
-    InvalidBatch {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The value does not serialize.
-    #[error("cannot encode the value of `{key}`")]
-    Encode {
-        /// The key.
-        key: String,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The stored value is not what the reader expects.
-    #[error("cannot decode revision {revision} of `{key}`")]
-    Decode {
-        /// The key.
-        key: String,
-        /// The revision.
-        revision: u64,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// Somebody else wrote the key meanwhile; nothing was written.
-    #[error("`{key}` in bucket `{bucket}` is not at the expected revision")]
-    Conflict {
-        /// The bucket.
-        bucket: String,
-        /// The key; for a batch its keys, since the server does not say which.
-        key: String,
-    },
-    /// No answer came: written or not; see the module's words on this.
-    #[error("`{key}` in bucket `{bucket}` may be written or not")]
-    Ambiguous {
-        /// The bucket.
-        bucket: String,
-        /// The key, or the keys of a batch.
-        key: String,
-        /// The last failure.
-        #[source]
-        source: Box<publish::Error>,
-    },
-    /// The bucket does not answer or is missing; nothing was written.
-    #[error("bucket `{bucket}` is unavailable")]
-    Unavailable {
-        /// The bucket.
-        bucket: String,
-        /// The last failure.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The server refused; nothing was written, and repeating does not help.
-    #[error("bucket `{bucket}` refused `{key}`")]
-    Refused {
-        /// The bucket.
-        bucket: String,
-        /// The key, or the keys of a batch.
-        key: String,
-        /// The failure.
-        #[source]
-        source: Box<publish::Error>,
-    },
-}
-
-impl Error {
-    /// Whether reading again and then trying again may succeed. A conflict is
-    /// not: what to do depends on what the other writer wrote.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Ambiguous { .. } | Self::Unavailable { .. })
-    }
-
-    /// Whether somebody else wrote first.
-    #[must_use]
-    pub const fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict { .. })
-    }
-}
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -321,9 +232,51 @@ impl Bucket {
             expect(&mut message.headers, revision);
         }
         let deadline = publish::deadline(&self.bus);
-        match message.send_until(&self.bus, Some(deadline)).await {
-            Ok(stored) => Ok(stored.sequence),
-            Err(error) => Err(self.write_error(key, error)),
+        let mut backoff = Backoff::repeating();
+        let mut unanswered = None;
+        loop {
+            let error = match message.send(&self.bus).await {
+                Ok(stored) => return Ok(stored.sequence),
+                Err(error) => error,
+            };
+            let passing = error.is_retryable();
+            let conflict = matches!(error, publish::Error::WrongSequence { .. });
+            let worst = match unanswered.take() {
+                Some(unanswered) if conflict => {
+                    return self.resolve_write(key, &message, unanswered).await;
+                }
+                // What may have been written is not undone by a later failure.
+                Some(unanswered) => unanswered,
+                None => error,
+            };
+            let pause = backoff.pause();
+            if !passing || Instant::now() + pause >= deadline {
+                return Err(self.write_error(key, worst));
+            }
+            if matches!(worst, publish::Error::Ambiguous { .. }) {
+                unanswered = Some(worst);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A repeated write that conflicts may conflict with its own first try: the
+    /// server looks at the expected revision before it looks at the id. But it
+    /// stores the id.
+    async fn resolve_write(
+        &self,
+        key: &str,
+        message: &Outgoing,
+        unanswered: publish::Error,
+    ) -> Result<u64, Error> {
+        let id = |headers: &HeaderMap| {
+            headers.get(header::NATS_MESSAGE_ID).map(|id| id.as_str().to_owned())
+        };
+        let stream = self.stream().await?;
+        match stream.get_last_raw_message_by_subject(&message.subject).await {
+            Ok(last) if id(&last.headers) == id(&message.headers) => Ok(last.sequence),
+            Err(error) if !is_no_message(&error) => Err(self.write_error(key, unanswered)),
+            Ok(_) | Err(_) => Err(self.conflict(key)),
         }
     }
 

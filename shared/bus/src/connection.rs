@@ -11,87 +11,17 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+pub use crate::config::{Config, Credentials, VersionCheck};
 
 /// The oldest nats-server that Slipway works with.
 const FLOOR: [u64; 3] = [2, 15, 1];
 /// The JetStream API level of [`FLOOR`].
 const FLOOR_LEVEL: usize = 5;
-
-/// How to reach NATS.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// URLs such as `nats://host:4222` or `tls://host:4222`; at least one.
-    pub servers: Vec<String>,
-    /// Who we are.
-    pub credentials: Credentials,
-    /// Shown in the server's list of connections.
-    pub name: String,
-    /// First tokens of reply subjects, `_INBOX` unless permissions say otherwise.
-    pub inbox_prefix: Option<String>,
-    /// First tokens of the JetStream API where it is imported from another
-    /// account; `$JS.API` otherwise.
-    pub api_prefix: Option<String>,
-    /// PEM file of the authorities that sign the servers, besides the system's.
-    pub authorities: Option<PathBuf>,
-    /// How long one request waits for its answer.
-    pub request_timeout: Duration,
-    /// How long [`connect`] goes on trying.
-    pub patience: Duration,
-    /// What the check of the server's age asks.
-    pub check: VersionCheck,
-}
-
-impl Config {
-    /// One server, no credentials, 5 s for a request and 30 s to connect.
-    #[must_use]
-    pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            servers: vec![server.into()],
-            credentials: Credentials::None,
-            name: name.into(),
-            inbox_prefix: None,
-            api_prefix: None,
-            authorities: None,
-            request_timeout: Duration::from_secs(5),
-            patience: Duration::from_secs(30),
-            check: VersionCheck::ApiLevel,
-        }
-    }
-}
-
-/// Who we are to the server.
-#[derive(Debug, Clone)]
-pub enum Credentials {
-    /// Nobody in particular.
-    None,
-    /// A user of the server's configuration.
-    UserPassword {
-        /// The user.
-        user: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// The seed of an nkey (`SU…`).
-    NKey(SecretString),
-    /// A credentials file: JWT and nkey seed.
-    File(PathBuf),
-}
-
-/// What the check of the server's age asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionCheck {
-    /// The API level of JetStream, which counts in a mixed cluster. Needs the
-    /// permission to ask for account information.
-    ApiLevel,
-    /// The version of the server at the other end; for workers, whose
-    /// permissions name nothing but their region.
-    ServerVersion,
-}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -286,7 +216,7 @@ pub async fn connect(config: &Config) -> Result<Bus, Error> {
     let (abandoned, consumers) = mpsc::unbounded_channel();
     // A task of its own, since a consumer is abandoned by dropping its reader,
     // which cannot wait. It ends with the last handle of the bus.
-    #[allow(clippy::disallowed_methods, reason = "held and aborted by the bus")]
+    #[expect(clippy::disallowed_methods, reason = "held and aborted by the bus")]
     let reaper = tokio::spawn(reap(context.clone(), consumers));
     let request_timeout = config.request_timeout;
     let inner =
@@ -379,7 +309,7 @@ fn note(news: &watch::Sender<Connection>, event: &Event) {
         Event::ServerError(error) => tracing::error!(%error, "NATS refused something we did"),
         Event::ClientError(error) => tracing::warn!(%error, "trouble with the connection to NATS"),
         Event::SlowConsumer(_) => {
-            tracing::warn!("a subscription is read too slowly and loses messages")
+            tracing::warn!("a subscription is read too slowly and loses messages");
         }
         Event::LameDuckMode => tracing::info!("the NATS server is about to shut down"),
         Event::Draining => tracing::debug!("the connection to NATS is closing"),

@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::connection::Bus;
 use crate::payload::{self, Poison};
 use crate::publish::{self, Outgoing};
-use crate::pull::{Lost, Pull, Pulled, hand_back};
+use crate::pull::{InFlight, Lost, Pull, Pulled, hand_back};
 use crate::trace::{self, TraceParent};
 use crate::{AckError, topology};
 
@@ -101,7 +101,8 @@ impl Events {
     #[must_use]
     pub fn consume(&self, region: &Region) -> EventConsumer {
         let stream = topology::events_stream(region);
-        let pull = Pull::new(&self.bus, &stream, topology::EVENTS_CONSUMER, BATCH);
+        let name = topology::EVENTS_CONSUMER;
+        let pull = Pull::new(&self.bus, &stream, name, BATCH, InFlight::Keep);
         EventConsumer { bus: self.bus.clone(), stream, pull, backoff: Backoff::reopening() }
     }
 }
@@ -186,7 +187,8 @@ async fn refuse(subject: &str, acker: &Acker) {
 }
 
 impl<T> EventDelivery<T> {
-    /// Done with; returns when the server confirmed.
+    /// Done with; returns when the server confirmed. A crash of the server can
+    /// undo it, and the event comes again: what it causes must bear repeating.
     ///
     /// # Errors
     /// If not confirmed, the event may come again.

@@ -20,6 +20,7 @@
 mod ack;
 mod backoff;
 pub mod bucket;
+mod config;
 pub mod connection;
 pub mod control;
 pub mod ensure;

@@ -57,8 +57,18 @@ pub(crate) struct Pull {
     bus: Bus,
     next_subject: String,
     batch: usize,
+    in_flight: InFlight,
     heard: Instant,
     open: Option<Open>,
+}
+
+/// What to do about messages in flight when a request becomes void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    /// The server counts them as delivered: get hold of them.
+    Keep,
+    /// They are read again anyway.
+    Forget,
 }
 
 struct Open {
@@ -66,6 +76,8 @@ struct Open {
     messages: Subscriber,
     epoch: u64,
     outstanding: usize,
+    /// Messages of any kind that came so far.
+    taken: u64,
     asked: Instant,
     closing: Option<Closing>,
 }
@@ -74,9 +86,12 @@ struct Open {
 struct Closing {
     lost: Lost,
     /// Whether the server was told.
-    drained: bool,
+    told: bool,
     until: Instant,
 }
+
+/// What the server answers with one status message and nothing else.
+const NO_REQUEST: &[u8] = b"{";
 
 #[derive(Serialize)]
 struct Ask {
@@ -89,9 +104,16 @@ struct Ask {
 
 impl Pull {
     /// Will ask `consumer` of `stream` for up to `batch` messages at a time.
-    pub(crate) fn new(bus: &Bus, stream: &str, consumer: &str, batch: usize) -> Self {
+    pub(crate) fn new(
+        bus: &Bus,
+        stream: &str,
+        consumer: &str,
+        batch: usize,
+        in_flight: InFlight,
+    ) -> Self {
         let next_subject = bus.api_subject(&format!("CONSUMER.MSG.NEXT.{stream}.{consumer}"));
-        Self { bus: bus.clone(), next_subject, batch, heard: Instant::now(), open: None }
+        let heard = Instant::now();
+        Self { bus: bus.clone(), next_subject, batch, in_flight, heard, open: None }
     }
 
     /// When the server last said something; at first, when this was made.
@@ -129,7 +151,7 @@ impl Pull {
                 () = self.bus.reconnected(open.epoch) => Lost::Reconnected,
                 () = tokio::time::sleep_until(silent_at) => Lost::Silent,
             };
-            open.closing = Some(Closing { lost, drained: false, until: Instant::now() + DRAIN });
+            open.closing = Some(Closing { lost, told: false, until: Instant::now() + DRAIN });
         }
     }
 
@@ -140,7 +162,7 @@ impl Pull {
             && open.closing.is_none()
         {
             let until = Instant::now() + DRAIN;
-            open.closing = Some(Closing { lost: Lost::Closed, drained: false, until });
+            open.closing = Some(Closing { lost: Lost::Closed, told: false, until });
         }
         let mut in_flight = Vec::new();
         while let Some(Pulled::Message(message)) = self.close().await {
@@ -155,11 +177,14 @@ impl Pull {
         let open = self.open.as_mut()?;
         let closing = open.closing.as_mut()?;
         let until = closing.until;
-        // The client forgets the subscription with the next thing that happens on
-        // the connection, which is nearly always what we wait for.
-        if !closing.drained {
-            closing.drained = open.messages.drain().await.is_ok();
+        if !closing.told {
+            closing.told = true;
+            if self.in_flight == InFlight::Forget || self.tell().await.is_err() {
+                let closing = self.open.take()?.closing?;
+                return Some(Pulled::Lost(closing.lost));
+            }
         }
+        let open = self.open.as_mut()?;
         // Without a connection nothing is in flight, and draining would wait.
         while let Ok(Some(message)) = tokio::time::timeout_at(until, open.messages.next()).await {
             if let Taken::Message(message) = open.take(message) {
@@ -170,6 +195,24 @@ impl Pull {
         Some(Pulled::Lost(closing.lost))
     }
 
+    /// Has the server end the subscription without losing what it has sent. The
+    /// client forgets a subscription that it ends, or "drains", while messages
+    /// for it are on their way. So it is to end after as many messages as may
+    /// still come, and the server is made to send as many.
+    async fn tell(&mut self) -> Result<(), Lost> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        // One more than what was asked for: a heartbeat may be on its way, too.
+        let more = open.outstanding as u64 + 1;
+        let end = open.messages.unsubscribe_after(open.taken + more);
+        end.await.map_err(|_| Lost::Closed)?;
+        for _ in 0..more {
+            let (subject, inbox) = (self.next_subject.clone(), open.inbox.clone());
+            let sent = self.bus.client().publish_with_reply(subject, inbox, NO_REQUEST.into());
+            sent.await.map_err(|_| Lost::Closed)?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that a request is open.
     async fn ask(&mut self) -> Result<(), Lost> {
         if self.open.is_none() {
@@ -178,7 +221,8 @@ impl Pull {
             let messages =
                 self.bus.client().subscribe(inbox.clone()).await.map_err(|_| Lost::Closed)?;
             let asked = Instant::now();
-            self.open = Some(Open { inbox, messages, epoch, outstanding: 0, asked, closing: None });
+            let (outstanding, taken, closing) = (0, 0, None);
+            self.open = Some(Open { inbox, messages, epoch, outstanding, taken, asked, closing });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.outstanding > 0 {
@@ -210,6 +254,7 @@ enum Taken {
 
 impl Open {
     fn take(&mut self, message: Message) -> Taken {
+        self.taken += 1;
         match message.status {
             None | Some(StatusCode::OK) => {
                 self.outstanding = self.outstanding.saturating_sub(1);

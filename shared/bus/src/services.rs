@@ -203,7 +203,7 @@ impl Bus {
                 payload::encode(&response).map_err(|error| Fault::new(500, error.to_string()))
             })
         });
-        #[allow(clippy::disallowed_methods, reason = "held and aborted by the service")]
+        #[expect(clippy::disallowed_methods, reason = "held and aborted by the service")]
         let task = tokio::spawn(answer(endpoint, handler));
         Ok(Service { service: Some(service), task })
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::ack::{self, Position};
 use crate::backoff::Backoff;
 use crate::connection::{AbandonedConsumer, Bus};
-use crate::pull::{Lost, Pull, Pulled};
+use crate::pull::{InFlight, Lost, Pull, Pulled};
 
 const STREAM_NOT_FOUND: u64 = 10059;
 const NO_MESSAGE_FOUND: u64 = 10037;
@@ -39,6 +39,7 @@ pub enum Error {
 
 /// What reading yields.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and messages are the rule")]
 pub(crate) enum Step {
     /// The next message.
     Message(Message, Position),
@@ -267,7 +268,8 @@ impl Tail {
             let target = info.state.last_sequence;
             self.caught_up = if pending == 0 { CaughtUp::Due } else { CaughtUp::Not { target } };
         }
-        let pull = Pull::new(&self.bus, &self.source.stream, &consumer.name, self.source.batch);
+        let (stream, batch) = (&self.source.stream, self.source.batch);
+        let pull = Pull::new(&self.bus, stream, &consumer.name, batch, InFlight::Forget);
         self.open = Some(Open { pull, consumer, delivered: 0, since: Instant::now() });
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::ack::{self, Acker};
 use crate::backoff::Backoff;
 use crate::connection::Bus;
 use crate::payload::{self, Poison};
-use crate::pull::{Lost, Pull, Pulled, hand_back};
+use crate::pull::{InFlight, Lost, Pull, Pulled, hand_back};
 use crate::trace::{self, TraceParent};
 use crate::{AckError, topology};
 
@@ -50,15 +50,14 @@ impl Puller {
     /// worker with several free slots calls it once for each, at the same time
     /// or one after the other.
     ///
-    /// End it through `cancelled`, which hands back a job that is on its way as
-    /// far as the client lets it: the job of a dropped call, and rarely that of
-    /// a cancelled one, is idle until its ack wait has passed.
+    /// End it through `cancelled`, which hands back a job that is on its way:
+    /// the job of a dropped call is idle until its ack wait has passed.
     pub async fn next<T: DeserializeOwned>(
         &self,
         cancelled: impl Future<Output = ()>,
     ) -> Option<Delivery<T>> {
         let mut cancelled = std::pin::pin!(cancelled);
-        let mut pull = Pull::new(&self.bus, &self.stream, self.consumer, 1);
+        let mut pull = Pull::new(&self.bus, &self.stream, self.consumer, 1, InFlight::Keep);
         let mut backoff = Backoff::reopening();
         loop {
             // Both are cancel-safe: a message that arrived stays in `pull`.

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use slipway_bus::Config;
 use slipway_bus::bucket::{Batch, Bucket, Change, DeleteReason, Error, Expected};
 use slipway_bus::topology::{BucketName, keys};
 
-use super::{job, region, soon, start};
+use super::{eventually, job, region, soon, start};
 
 const TTL: Option<Duration> = Some(Duration::from_secs(1));
 
@@ -184,4 +185,63 @@ async fn bucket_that_does_not_exist_is_unavailable() {
     let error = soon(nowhere.put("a", "1", None)).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(soon(nowhere.watch(None).next()).await.is_err());
+}
+
+#[tokio::test]
+async fn write_whose_answer_was_lost_is_no_conflict_with_itself() {
+    let (server, _) = start().await;
+    let config = Config {
+        request_timeout: Duration::from_millis(300),
+        ..Config::new(server.url(), "impatient")
+    };
+    let bus = slipway_bus::connect(&config).await.unwrap();
+    let records = bus.bucket(&BucketName::Records);
+    let old = records.put("job.a", "0", None).await.unwrap();
+    server.child().pause();
+    let writes = async {
+        let mut batch = Batch::new();
+        batch.put("job.c", "1", Expected::Any).unwrap();
+        tokio::join!(
+            records.update("job.a", "1", old, None),
+            records.put("job.b", "1", None),
+            records.commit(&batch),
+        )
+    };
+    // Long enough for the first tries to time out; the server does them later.
+    let pause = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.child().resume();
+    };
+    let ((updated, put, committed), ()) =
+        soon(Box::pin(async { tokio::join!(writes, pause) })).await;
+    for (key, revision) in [("job.a", updated.unwrap()), ("job.b", put.unwrap())] {
+        assert_eq!(records.get(key).await.unwrap().unwrap().revision, revision);
+    }
+    // A batch is not repeated: it may be told from its id, or must be read.
+    match committed {
+        Ok(revisions) => {
+            assert_eq!(records.get("job.c").await.unwrap().unwrap().revision, revisions[0]);
+        }
+        Err(error) => assert!(matches!(error, Error::Ambiguous { .. }), "{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn deletion_leaves_nothing_behind_for_ever() {
+    let (server, bus) = start().await;
+    let raw = async_nats::connect(server.url()).await.unwrap();
+    let context = async_nats::jetstream::new(raw.clone());
+    let mut stream = context.get_stream("KV_leases_us").await.unwrap();
+    let mut quick = stream.info().await.unwrap().config.clone();
+    quick.subject_delete_marker_ttl = Some(Duration::from_secs(1));
+    context.update_stream(quick).await.unwrap();
+    let leases = bus.bucket(&BucketName::Leases(region("us")));
+    leases.put("job.a", "1", None).await.unwrap();
+    // As `delete` writes it, but to expire soon.
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("KV-Operation", "DEL");
+    headers.insert("Nats-TTL", "1s");
+    raw.request_with_headers("$KV.leases_us.job.a", headers, "".into()).await.unwrap();
+    eventually(async || stream.get_info().await.unwrap().state.messages == 0).await;
+    leases.create("job.a", "2", None).await.unwrap();
 }

@@ -63,7 +63,12 @@ async fn events_published_while_the_server_is_down_arrive_after_its_restart() {
     let publish = events.publish(&us, &w1, job, "during", "m1");
     let (published, ()) = soon(async { tokio::join!(publish, server.restart()) }).await;
     published.unwrap();
-    let event = next(&mut consumer).await;
+    // The crash may undo the first ack, which is why events bear repeating.
+    let mut event = next(&mut consumer).await;
+    if event.payload.as_deref().unwrap() == "before" {
+        event.ack().await.unwrap();
+        event = next(&mut consumer).await;
+    }
     assert_eq!(event.payload.as_deref().unwrap(), "during");
     event.ack().await.unwrap();
 }
