@@ -197,6 +197,15 @@ impl DigestWriter {
         }
     }
 
+    /// The algorithm.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.state {
+            State::Sha256(_) => Algorithm::Sha256,
+            State::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
     /// The number of bytes so far.
     #[must_use]
     pub const fn written(&self) -> u64 {
