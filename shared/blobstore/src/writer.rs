@@ -88,7 +88,7 @@ impl Writer {
                 let bytes = std::mem::take(&mut self.first).freeze();
                 self.store.put_bytes(&self.key, bytes).await
             }
-            Some(upload) => self.finish(upload).await,
+            Some(upload) => finish(&self.key, upload).await,
         }
     }
 
@@ -104,20 +104,13 @@ impl Writer {
                 self.store.put_bytes(key, bytes).await
             }
             Some(upload) => {
-                self.finish(upload).await?;
+                finish(&self.key, upload).await?;
                 let moved = self.store.promote(&self.key, key, self.written).await;
                 if moved.is_err() {
                     self.store.delete(&self.key).await?;
                 }
                 moved
             }
-        }
-    }
-
-    async fn finish(&self, upload: WriteMultipart) -> Result<(), Error> {
-        match upload.finish().await {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Error::sort("finish writing", self.key.to_string(), source)),
         }
     }
 
@@ -140,6 +133,13 @@ impl Drop for Writer {
             let key = self.key.clone();
             runtime.spawn(async move { discard(&key, upload).await });
         }
+    }
+}
+
+async fn finish(key: &ObjectKey, upload: WriteMultipart) -> Result<(), Error> {
+    match upload.finish().await {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::sort("finish writing", key.to_string(), source)),
     }
 }
 

@@ -7,6 +7,21 @@ use slipway_blobstore::{Config, ObjectKey, Store};
 use slipway_oci::Digest;
 use url::Url;
 
+/// Servers move futures between threads.
+#[test]
+fn writing_can_move_between_threads() {
+    fn assert_send(_: impl Send) {}
+    let store = Store::in_memory();
+    let key = ObjectKey::Blob(Digest::sha256(""));
+    let writer = || store.writer(key.clone());
+    assert_send(writer().commit());
+    assert_send(writer().commit_as(&key));
+    assert_send(writer().abort());
+    assert_send(writer());
+    assert_send(store.get_bytes(&key, 1));
+    assert_send(store.sweep_unfinished(Duration::ZERO));
+}
+
 #[tokio::test]
 async fn objects_are_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
