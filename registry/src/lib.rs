@@ -1,0 +1,34 @@
+//! OCI distribution routes over the object store.
+//!
+//! Owns the HTTP side of the OCI distribution specification: pull, push
+//! (monolithic and chunked), cross-repository mount, tags. It runs inside a
+//! worker, where BuildKit pushes to it over loopback, and serves pulls of
+//! ordinary clients. A repository is named `<organization id>/<name>`.
+//! Refuses to decide who somebody is ([`Authorizer`]) and to judge images: an
+//! image's content is read by [`ManifestReader`] for whoever asks.
+//!
+//! Invariants: every read needs the repository's link to the blob or manifest,
+//! that the bytes are in the pool grants nothing; a blob becomes visible only
+//! under the digest of its bytes; a manifest becomes visible only when
+//! everything that it needs is in its repository; the answer to a request for
+//! somebody else's repository does not depend on whether it exists.
+
+mod auth;
+mod blobs;
+mod config;
+mod error;
+mod links;
+mod manifests;
+mod metrics;
+mod push;
+mod reader;
+mod registry;
+mod route;
+mod tags;
+mod uploads;
+
+pub use auth::{Access, Authorizer, AuthorizerError, Credentials, Grant, Scope, StaticAuthorizer};
+pub use config::Limits;
+pub use metrics::{Counts, Metrics};
+pub use reader::{Image, ManifestReader, ReadError};
+pub use registry::{Registry, router};
