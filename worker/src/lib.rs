@@ -19,6 +19,8 @@ mod serve;
 
 use std::sync::Arc;
 
+pub use authorize::ApiKeys;
+
 use slipway_blobstore::Store;
 use slipway_buildkit::{Client, Endpoint, Kind};
 use slipway_bus::connection::VersionCheck;

@@ -1,0 +1,180 @@
+//! The command line of the client commands, and its help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `slipway snapshot …`
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Build a snapshot from a Dockerfile and its context
+    #[command(after_help = CREATE_HELP)]
+    Create(Box<Create>),
+    /// List snapshots, newest first
+    #[command(visible_alias = "ls")]
+    List(ListSnapshots),
+    /// Show one snapshot
+    Get(Get),
+    /// Print the log of a snapshot's build
+    #[command(after_help = LOGS_HELP)]
+    Logs(Logs),
+    /// Delete snapshots; a build that is under way is cancelled
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
+}
+
+const CREATE_HELP: &str = "\
+The context is packed as `docker build` does it: `.dockerignore` (or, beside the
+Dockerfile, `<Dockerfile>.dockerignore`) is honoured, links, modes and empty
+folders are kept. It is uploaded only if the server does not have it yet.
+
+On a terminal the build is shown live, in a pipe as plain lines. Ctrl-C ends the
+view, not the build.
+
+Examples:
+  slipway snapshot create hello
+  slipway snapshot create team/app:1.0 --dockerfile docker/app.Dockerfile --context .
+  slipway snapshot create app --build-arg VERSION=1.2 --build-arg HTTP_PROXY --target release
+  slipway snapshot create trainer --region us-east-1 --gpu 1 --memory 16 --detach
+  slipway snapshot create app --json | jq -r 'select(.event==\"result\").digest'";
+
+const LOGS_HELP: &str = "\
+Examples:
+  slipway snapshot logs hello
+  slipway snapshot logs hello -f
+  slipway snapshot logs hello --json | jq .seq
+  slipway snapshot logs hello --from 4294967306";
+
+/// `slipway snapshot create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Name of the snapshot, unique in the organization, for example `team/app:1.0`
+    pub name: String,
+    /// Path of the Dockerfile; `-` reads it from standard input [default: DIR/Dockerfile]
+    #[arg(short = 'f', long, visible_alias = "file", value_name = "FILE")]
+    pub dockerfile: Option<PathBuf>,
+    /// Folder that COPY and ADD take files from
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub context: PathBuf,
+    /// Value for an ARG of the Dockerfile; `KEY` alone takes it from the environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Label of the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Region to build in [default: the server's]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Virtual CPUs of its sandboxes [default: 1]
+    #[arg(long, value_name = "COUNT", help_heading = "Resources")]
+    pub cpu: Option<u32>,
+    /// Memory of its sandboxes in GiB [default: 1]
+    #[arg(long, value_name = "GIB", help_heading = "Resources")]
+    pub memory: Option<u32>,
+    /// Disk of its sandboxes in GiB [default: 3]
+    #[arg(long, value_name = "GIB", help_heading = "Resources")]
+    pub disk: Option<u32>,
+    /// GPUs of its sandboxes, 0 or 1; 1 builds on a worker of class gpu [default: 0]
+    #[arg(long, value_name = "COUNT", help_heading = "Resources")]
+    pub gpu: Option<u32>,
+    /// Run every step anew instead of taking it from the cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Print one JSON object per line instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Submit, print the snapshot's id, and do not wait
+    #[arg(short, long)]
+    pub detach: bool,
+}
+
+/// `slipway snapshot list`
+#[derive(Debug, Args)]
+pub struct ListSnapshots {
+    /// Only snapshots whose name contains this, in any case
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Print one JSON object per line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `slipway … get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Name or id
+    #[arg(value_name = "NAME|ID")]
+    pub name: String,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `slipway snapshot logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Name or id
+    #[arg(value_name = "NAME|ID")]
+    pub name: String,
+    /// Wait for what comes, until the build has ended
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only entries after this sequence number, as `--json` shows it
+    #[arg(long, value_name = "SEQ", default_value_t = 0, hide_default_value = true)]
+    pub from: u64,
+    /// Print every entry as one JSON object per line, steps included
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `slipway snapshot delete`
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Names or ids
+    #[arg(value_name = "NAME|ID", required = true)]
+    pub names: Vec<String>,
+}
+
+/// `slipway job …`
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// Show one job with its attempts
+    Get(GetJob),
+}
+
+/// `slipway job get`
+#[derive(Debug, Args)]
+pub struct GetJob {
+    /// Id, as `slipway snapshot get` shows it
+    pub id: String,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `slipway worker …`
+#[derive(Debug, Subcommand)]
+pub enum WorkerCommand {
+    /// List the workers that are alive
+    #[command(visible_alias = "ls")]
+    List(List),
+}
+
+/// `slipway region …`
+#[derive(Debug, Subcommand)]
+pub enum RegionCommand {
+    /// List the regions
+    #[command(visible_alias = "ls")]
+    List(List),
+}
+
+/// Options of a plain list.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print one JSON object per line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,163 @@
+//! `slipway snapshot create`: context, request, and the view of the build.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Instant;
+
+use slipway_api::Client;
+use slipway_api::client::Error as ApiError;
+use slipway_api::types::{CreateBuildInfo, CreateSnapshot, Snapshot};
+use slipway_domain::LogSeq;
+
+use super::args::Create;
+use super::error::Error;
+use super::follow::follow;
+use super::interrupt::Interrupt;
+use super::report::Report;
+use super::screen::{self, Happening, Screen};
+use super::{context, dockerfile_path};
+
+/// Runs the command.
+pub async fn run(client: &Client, args: Box<Create>) -> Result<(), Error> {
+    let begun = Instant::now();
+    let mut screen = screen::choose(args.json);
+    let interrupt = Interrupt::install();
+    // Cancel-safe: up to here nothing exists on the server but its context.
+    let submitted = tokio::select! {
+        submitted = submit(client, &args, screen.as_mut()) => submitted?,
+        () = interrupt.pressed() => {
+            screen.close();
+            let advice = Some("nothing was submitted".to_owned());
+            return Err(Error::Interrupted { advice });
+        }
+    };
+    screen.show(&Happening::Submitted(&submitted))?;
+    if args.detach {
+        return Ok(screen.show(&Happening::Detached(&submitted))?);
+    }
+    let job = submitted.job_id.clone().ok_or_else(|| Error::NoJob(args.name.clone()))?;
+    let events = client.job_events(&job, LogSeq::ZERO, true)?;
+    let ending = follow(events, screen.as_mut(), &interrupt).await;
+    let ending = ending.map_err(|error| going_on(error, &args.name))?;
+    let report = Report::collect(client, &submitted, &job, ending, begun.elapsed()).await?;
+    screen.show(&Happening::Finished(&report))?;
+    if report.is_success() { Ok(()) } else { Err(Error::BuildFailed) }
+}
+
+/// Everything until the server has accepted the snapshot.
+async fn submit(
+    client: &Client,
+    args: &Create,
+    screen: &mut dyn Screen,
+) -> Result<Snapshot, Error> {
+    let mut wanted = request(args)?;
+    // A Dockerfile from standard input lies nowhere, so nothing lies beside it.
+    let path = dockerfile_path(args);
+    let beside = (path != Path::new("-")).then_some(path.as_path());
+    let digest = context::provide(client, &args.context, beside, screen).await?;
+    if let Some(build) = &mut wanted.build_info {
+        build.context_hashes = vec![digest.hex()];
+    }
+    client.create_snapshot(&wanted).await.map_err(|error| match error {
+        source @ (ApiError::Interrupted { .. } | ApiError::Malformed { .. }) => {
+            Error::Unknown { name: args.name.clone(), source }
+        }
+        error => Error::Api(error),
+    })
+}
+
+/// The request, but for the context, so that mistakes show before any work.
+fn request(args: &Create) -> Result<CreateSnapshot, Error> {
+    let path = dockerfile_path(args);
+    let dockerfile_content = read_dockerfile(&path)
+        .map_err(|source| Error::Dockerfile { path: path.clone(), source })?;
+    let labels = args.labels.iter().map(|label| match label.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(bad("--label", label, "KEY=VALUE")),
+    });
+    Ok(CreateSnapshot {
+        name: args.name.clone(),
+        cpu: args.cpu,
+        gpu: args.gpu,
+        memory: args.memory,
+        disk: args.disk,
+        region_id: args.region.clone(),
+        build_info: Some(CreateBuildInfo {
+            dockerfile_content,
+            build_args: build_args(&args.build_args, |name| std::env::var(name).ok())?,
+            target: args.target.clone(),
+            no_cache: args.no_cache,
+            labels: labels.collect::<Result<_, _>>()?,
+            context_filtered: true,
+            ..CreateBuildInfo::default()
+        }),
+        ..CreateSnapshot::default()
+    })
+}
+
+fn read_dockerfile(path: &Path) -> std::io::Result<String> {
+    if path == Path::new("-") {
+        let mut content = String::new();
+        std::io::stdin().read_to_string(&mut content)?;
+        return Ok(content);
+    }
+    std::fs::read_to_string(path)
+}
+
+/// `KEY=VALUE`, or `KEY` for the value in the environment; like Docker, a key
+/// that the environment lacks is left out.
+fn build_args(
+    given: &[String],
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut values = BTreeMap::new();
+    for argument in given {
+        let (key, value) = match argument.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (argument.as_str(), lookup(argument)),
+        };
+        if key.is_empty() {
+            return Err(bad("--build-arg", argument, "KEY=VALUE or KEY"));
+        }
+        if let Some(value) = value {
+            values.insert(key.to_owned(), value);
+        }
+    }
+    Ok(values)
+}
+
+fn bad(option: &'static str, argument: &str, form: &'static str) -> Error {
+    Error::BadArgument { option, argument: argument.to_owned(), form }
+}
+
+/// The build does not end with the view of it.
+fn going_on(error: Error, name: &str) -> Error {
+    match error {
+        Error::Interrupted { .. } => Error::Interrupted {
+            advice: Some(format!(
+                "the build goes on in the server\n\
+                 follow it: slipway snapshot logs -f {name}\n\
+                 stop it:   slipway snapshot delete {name}"
+            )),
+        },
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::build_args;
+
+    #[test]
+    fn build_args_come_from_the_command_line_or_the_environment() {
+        let given = ["A=1", "B=x=y", "C=", "HOME", "UNSET"].map(str::to_owned);
+        let lookup = |name: &str| (name == "HOME").then(|| "/root".to_owned());
+        let args = build_args(&given, lookup).unwrap();
+        let args: Vec<_> = args.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(args, ["A=1", "B=x=y", "C=", "HOME=/root"]);
+        assert!(build_args(&["=x".to_owned()], |_| None).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Plain lines on standard output, for pipes and files.
+
+use std::io::{self, Write as _};
+
+use slipway_domain::LogEvent;
+
+use super::{Happening, Screen, context_line, job_line};
+
+/// The screen of a pipe.
+#[derive(Debug, Default)]
+pub struct Plain {
+    /// What was last said about the job, so that it is not said twice.
+    said: Option<String>,
+}
+
+impl Screen for Plain {
+    fn show(&mut self, happening: &Happening<'_>) -> io::Result<()> {
+        let mut out = io::stdout();
+        match happening {
+            Happening::Packing(_) | Happening::Uploading { .. } => Ok(()),
+            Happening::ContextChanged => {
+                writeln!(out, "context: it changed meanwhile, packing it once more")
+            }
+            Happening::ContextReady { packed, is_known } => {
+                writeln!(out, "{}", context_line(packed, *is_known))
+            }
+            Happening::Submitted(snapshot) => {
+                writeln!(out, "submitted: snapshot {} ({})", snapshot.name, snapshot.id)
+            }
+            Happening::Detached(snapshot) => writeln!(out, "{}", snapshot.id),
+            Happening::Job(job) => {
+                match job_line(job).filter(|line| self.said.as_ref() != Some(line)) {
+                    Some(line) => {
+                        writeln!(out, "{line}")?;
+                        self.said = Some(line);
+                        Ok(())
+                    }
+                    None => Ok(()),
+                }
+            }
+            Happening::Attempt(number) => writeln!(out, "starting again: attempt {number}"),
+            Happening::Entry(entry) => match &entry.event {
+                LogEvent::Line { text, .. } => writeln!(out, "{text}"),
+                LogEvent::Step(_) | LogEvent::End { .. } => Ok(()),
+            },
+            Happening::Reconnecting { pause } => {
+                eprintln!("connection lost, trying again in {:.1} s", pause.as_secs_f64());
+                Ok(())
+            }
+            Happening::Finished(report) if report.is_success() => {
+                write!(out, "\n{}", report.summary())
+            }
+            Happening::Finished(report) => {
+                out.flush()?;
+                let (headline, details) = report.failure();
+                eprint!("\nerror: {headline}\n{details}");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `slipway scheduler` and `slipway worker`: configuration, telemetry, run until
+//! a signal, stop with grace.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+use slipway_runtime::config::{self, EXIT_USAGE};
+use slipway_runtime::telemetry::{self, Format};
+use slipway_runtime::{Tasks, tasks};
+
+/// How long a process may take to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Options of a role.
+#[derive(Debug, Args)]
+pub struct RoleArgs {
+    /// Configuration file (TOML); the keys are described in docs/configuration.md
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Log lines as JSON objects, for collectors
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl RoleArgs {
+    fn format(&self) -> Format {
+        if self.log_json { Format::Json } else { Format::Text }
+    }
+}
+
+/// `slipway scheduler`.
+pub fn scheduler(args: &RoleArgs) -> ExitCode {
+    telemetry::init(args.format());
+    let config = match load::<slipway_scheduler::config::File, _>(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    serve(|tasks| async move { slipway_scheduler::run(config, &tasks).await })
+}
+
+/// `slipway worker`.
+pub fn worker(args: &RoleArgs) -> ExitCode {
+    telemetry::init(args.format());
+    let config = match load::<slipway_worker::config::File, _>(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    serve(|tasks| async move { slipway_worker::run(config, &tasks).await })
+}
+
+/// Reads and checks a configuration; a bad one is explained in one message.
+fn load<F, C>(path: &Path) -> Result<C, ExitCode>
+where
+    F: DeserializeOwned,
+    C: TryFrom<F, Error = config::Error>,
+{
+    config::load::<F>(path).and_then(C::try_from).map_err(|error| {
+        eprintln!("error: {}", telemetry::chain(&error));
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// Runs a role until it ends or a signal comes.
+pub(super) fn serve<F, Fut, E>(role: F) -> ExitCode
+where
+    F: FnOnce(Tasks) -> Fut,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let tasks = Tasks::new();
+        let mut running = tasks.spawn("role", role(tasks.clone()));
+        // Cancel-safe: a join handle can be awaited again.
+        let outcome = tokio::select! {
+            outcome = &mut running => outcome,
+            signal = tasks::termination() => {
+                tracing::info!(signal = signal.unwrap_or("unknown"), "stopping");
+                tasks.shutdown().cancel();
+                match tokio::time::timeout(GRACE, running).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        tracing::warn!("not everything stopped in time");
+                        return ExitCode::FAILURE;
+                    }
+                }
+            }
+        };
+        if !tasks.shut_down(GRACE).await {
+            tracing::warn!("not every task stopped in time");
+        }
+        match outcome {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => {
+                tracing::error!("{}", telemetry::chain(&error));
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                tracing::error!(%error, "the process failed");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
