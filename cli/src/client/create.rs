@@ -28,7 +28,7 @@ pub async fn run(client: &Client, args: Box<Create>) -> Result<(), Error> {
         submitted = submit(client, &args, screen.as_mut()) => submitted?,
         () = interrupt.pressed() => {
             screen.close();
-            let advice = Some("nothing was submitted".to_owned());
+            let advice = Some("interrupted; nothing was submitted".to_owned());
             return Err(Error::Interrupted { advice });
         }
     };
@@ -136,8 +136,8 @@ fn going_on(error: Error, name: &str) -> Error {
     match error {
         Error::Interrupted { .. } => Error::Interrupted {
             advice: Some(format!(
-                "the build goes on in the server\n\
-                 follow it: slipway snapshot logs -f {name}\n\
+                "interrupted, but the build goes on in the server\n  \
+                 follow it: slipway snapshot logs -f {name}\n  \
                  stop it:   slipway snapshot delete {name}"
             )),
         },

@@ -167,7 +167,6 @@ impl Error {
             Self::Unknown { name, .. } => {
                 return Some(format!("see `slipway snapshot get {name}`"));
             }
-            Self::Interrupted { advice } => return advice.clone(),
             Self::Api(Api::Unreachable { .. }) => {
                 "is the server running, and is the address right?"
             }
@@ -196,11 +195,12 @@ pub fn report(error: &Error) -> ExitCode {
 }
 
 fn complain(error: &Error) {
-    let label = match error {
-        Error::Interrupted { .. } => String::new(),
-        _ => format!("{} ", style("error:").red().bold().for_stderr()),
-    };
-    eprintln!("{label}{error}");
+    if let Error::Interrupted { advice } = error {
+        // Not a fault of anybody; the advice is all there is to say.
+        eprintln!("\n{}", advice.as_deref().unwrap_or("interrupted"));
+        return;
+    }
+    eprintln!("{} {error}", style("error:").red().bold().for_stderr());
     let mut cause = error.source();
     while let Some(inner) = cause {
         eprintln!("  {} {inner}", style("because:").for_stderr().dim());

@@ -77,7 +77,13 @@ impl Report {
             .or(self.ending.reason.as_deref())
             .or(self.snapshot.error_reason.as_deref())
             .unwrap_or("the server gives no reason");
-        let headline = format!("the build of {name} ended as {}: {reason}", self.ending.state);
+        let headline = match self.ending.state.as_str() {
+            "failed" => format!("the build of {name} failed: {reason}"),
+            "cancelled" => format!("the build of {name} was cancelled: {reason}"),
+            "dead" => format!("the build of {name} was given up: {reason}"),
+            "succeeded" => format!("{name} was built, but is {}: {reason}", self.snapshot.state),
+            state => format!("the build of {name} ended as {state}: {reason}"),
+        };
         let mut text = String::new();
         if let Some(location) = failure.and_then(|failure| failure.location.as_ref()) {
             for (line, code) in (location.line..).zip(location.snippet.lines()) {
@@ -86,7 +92,7 @@ impl Report {
             }
         }
         if let Some(code) = failure.and_then(|failure| failure.exit_code) {
-            let _ = writeln!(text, "  exit code {code}");
+            let _ = writeln!(text, "  exit  code {code}");
         }
         let _ = writeln!(text, "  time  {}", format::duration(self.elapsed));
         let _ = writeln!(text, "  log   slipway snapshot logs {name}");

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use console::style;
 use slipway_domain::LogEvent;
 
 use super::{Happening, Screen, context_line, job_line};
@@ -53,7 +54,8 @@ impl Screen for Plain {
             Happening::Finished(report) => {
                 out.flush()?;
                 let (headline, details) = report.failure();
-                eprint!("\nerror: {headline}\n{details}");
+                let label = style("error:").for_stderr().red().bold();
+                eprint!("\n{label} {headline}\n{details}");
                 Ok(())
             }
         }

@@ -1,0 +1,275 @@
+//! The commands against a server that plays its part: what reaches it, what is
+//! printed, and the exit codes.
+
+#![allow(clippy::unwrap_used)]
+
+mod server;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use server::{Behaviour, Server};
+use tempfile::TempDir;
+
+fn slipway(server: &Server, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command
+        .args(args)
+        .env_clear()
+        .env("SLIPWAY_API_URL", server.url())
+        .env("SLIPWAY_API_KEY", "dtn_key")
+        .env("FROM_ENVIRONMENT", "value")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(server: &Server, args: &[&str]) -> (Option<i32>, String, String) {
+    finish(slipway(server, args).output().unwrap())
+}
+
+fn finish(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A context with something to ignore.
+fn context() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write =
+        |path: &str, content: &str| std::fs::write(folder.path().join(path), content).unwrap();
+    write("Dockerfile", "FROM scratch\nCOPY app /app\n");
+    write(".dockerignore", "secret\n");
+    write("app", "hello");
+    write("secret", "not for others");
+    folder
+}
+
+fn create<'a>(folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let folder = folder.to_str().unwrap();
+    [&["snapshot", "create", "team/app:1", "--context", folder], more].concat()
+}
+
+/// Times, ids and sizes that differ from run to run.
+fn steady(text: &str) -> String {
+    let time = |line: &str| match line.trim_start().starts_with("time") {
+        true => "  time    (time)".to_owned(),
+        false => line.to_owned(),
+    };
+    text.lines().map(time).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_build_is_submitted_followed_and_summed_up() {
+    let server = Server::start(Behaviour::default());
+    let folder = context();
+    let args = create(
+        folder.path(),
+        &[
+            "--build-arg",
+            "A=1",
+            "--build-arg",
+            "FROM_ENVIRONMENT",
+            "--build-arg",
+            "UNSET",
+            "--target",
+            "final",
+            "--label",
+            "who=me",
+            "--region",
+            "eu",
+            "--cpu",
+            "2",
+            "--no-cache",
+        ],
+    );
+    let (code, out, err) = run(&server, &args);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    insta::assert_snapshot!("plain success", steady(&out));
+
+    let requests = server.seen();
+    let mut wanted = requests.created[0].clone();
+    let hashes = wanted["buildInfo"]["contextHashes"].take();
+    insta::assert_json_snapshot!("request", wanted);
+    let (hash, archive) = requests.contexts.iter().next().unwrap();
+    assert_eq!(hashes, serde_json::json!([hash]));
+    let names = archive.windows(6).filter(|window| window == b"secret").count();
+    // Once in `.dockerignore`, never as an entry.
+    assert_eq!(names, 1);
+}
+
+#[test]
+fn a_context_that_the_server_has_is_not_sent_again() {
+    let server = Server::start(Behaviour::default());
+    let folder = context();
+    let (_, first, _) = run(&server, &create(folder.path(), &[]));
+    let (_, second, _) = run(&server, &create(folder.path(), &[]));
+    assert!(first.contains("uploaded") && second.contains("the server has it already"), "{second}");
+    assert_eq!(server.seen().uploads, 1);
+}
+
+#[test]
+fn json_is_one_object_per_line() {
+    let server = Server::start(Behaviour::default());
+    let folder = context();
+    let (code, out, err) = run(&server, &create(folder.path(), &["--json"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(
+        events,
+        ["context", "submitted", "job", "job", "log", "log", "log", "log", "result"]
+    );
+    let mut result = lines.last().unwrap().clone();
+    result["seconds"].take();
+    insta::assert_json_snapshot!("json result", result);
+}
+
+#[test]
+fn a_build_that_fails_says_why_and_gives_1() {
+    let server = Server::start(Behaviour { fails: true, ..Behaviour::default() });
+    let folder = context();
+    let (code, out, err) = run(&server, &create(folder.path(), &[]));
+    assert_eq!(code, Some(1));
+    assert!(out.contains("#3 hello from the build"));
+    insta::assert_snapshot!("failure", steady(&err));
+}
+
+#[test]
+fn a_cut_log_is_printed_without_gap_or_duplicate() {
+    let whole = Server::start(Behaviour::default());
+    let folder = context();
+    let log = |out: String| -> Vec<String> {
+        out.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let (_, expected, _) = run(&whole, &create(folder.path(), &[]));
+    let cut = Server::start(Behaviour { cuts_log: true, ..Behaviour::default() });
+    let (code, out, err) = run(&cut, &create(folder.path(), &[]));
+    assert_eq!(code, Some(0));
+    assert_eq!(log(out), log(expected));
+    assert!(err.contains("connection lost"), "{err}");
+}
+
+#[test]
+fn detached_builds_print_their_id_last() {
+    let server = Server::start(Behaviour::default());
+    let folder = context();
+    let (code, out, _) = run(&server, &create(folder.path(), &["--detach"]));
+    assert_eq!((code, out.lines().last()), (Some(0), Some(server::SNAPSHOT)));
+}
+
+#[test]
+fn ctrl_c_says_that_the_build_goes_on() {
+    let server = Server::start(Behaviour { never_ends: true, ..Behaviour::default() });
+    let folder = context();
+    let mut command = slipway(&server, &create(folder.path(), &[]));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    server.wait_until_followed(Duration::from_secs(20));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let (code, _, err) = finish(child.wait_with_output().unwrap());
+    assert_eq!(code, Some(130));
+    insta::assert_snapshot!("interrupted", err);
+}
+
+#[test]
+fn exit_codes_tell_failures_apart() {
+    let folder = context();
+    for (status, expected) in [(401, 77), (403, 77), (409, 1), (400, 1), (503, 1)] {
+        let server = Server::start(Behaviour { refuses: Some(status), ..Behaviour::default() });
+        let (code, _, err) = run(&server, &create(folder.path(), &[]));
+        assert_eq!(code, Some(expected), "{err}");
+        assert!(err.contains(&format!("error: refused with {status}")), "{err}");
+    }
+    let server = Server::start(Behaviour::default());
+    for args in [
+        &["snapshot", "create", "x", "--context", "/does/not/exist", "-f", "/etc/hostname"][..],
+        &["snapshot", "create", "x", "-f", "/does/not/exist"],
+        &["snapshot", "create", "x", "-f", "/etc/hostname", "--label", "nonsense"],
+        &["snapshot", "get", ".."],
+    ] {
+        let (code, _, err) = run(&server, args);
+        assert_eq!(code, Some(64), "{err}");
+    }
+}
+
+#[test]
+fn a_server_that_is_away_gives_69() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command.args(["region", "list"]).env_clear();
+    command.env("DAYTONA_API_URL", &url).env("DAYTONA_API_KEY", "k");
+    let (code, _, err) = finish(command.output().unwrap());
+    assert_eq!(code, Some(69));
+    assert!(err.starts_with(&format!("error: `{url}/api` cannot be reached\n")), "{err}");
+    assert!(err.contains("hint: is the server running"), "{err}");
+}
+
+#[test]
+fn lists_and_details_are_printed() {
+    let server = Server::start(Behaviour::default());
+    for (name, args) in [
+        ("snapshot list", &["snapshot", "list"][..]),
+        ("snapshot get json", &["snapshot", "get", "team/app:1", "--json"]),
+        ("snapshot get", &["snapshot", "get", "team/app:1"]),
+        ("job get", &["job", "get", server::JOB]),
+        ("worker list", &["worker", "list"]),
+        ("region list", &["region", "list"]),
+        ("snapshot delete", &["snapshot", "delete", "team/app:1"]),
+    ] {
+        let (code, out, err) = run(&server, args);
+        assert_eq!(code, Some(0), "{err}");
+        insta::assert_snapshot!(name, out);
+    }
+}
+
+#[test]
+fn logs_are_printed_bare() {
+    let server = Server::start(Behaviour::default());
+    for args in
+        [&["snapshot", "logs", "team/app:1"][..], &["snapshot", "logs", "-f", server::SNAPSHOT]]
+    {
+        let (code, out, _) = run(&server, args);
+        assert_eq!(code, Some(0));
+        assert_eq!(out, "#1 [1/2] FROM scratch\n#3 hello from the build\n#3 DONE 0.1s\n");
+    }
+    let from = ((1_u64 << 32) + 3).to_string();
+    let (_, out, _) = run(&server, &["snapshot", "logs", "team/app:1", "--from", &from]);
+    assert_eq!(out, "#3 DONE 0.1s\n");
+    let (_, out, _) = run(&server, &["snapshot", "logs", "team/app:1", "--json"]);
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "end");
+}
+
+#[test]
+fn on_a_terminal_the_build_is_shown_live() {
+    let folder = context();
+    for (fails, code, last) in [(false, 0, "is active"), (true, 1, "RUN make failed")] {
+        let server = Server::start(Behaviour { fails, ..Behaviour::default() });
+        let args = create(folder.path(), &[]).join(" ");
+        let mut command = Command::new("script");
+        command.args(["-qefc", &format!("{} {args}", env!("CARGO_BIN_EXE_slipway")), "/dev/null"]);
+        command.env("SLIPWAY_API_URL", server.url()).env("SLIPWAY_API_KEY", "dtn_key");
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdin(Stdio::null());
+        let (exit, shown, _) = finish(command.output().unwrap());
+        assert_eq!(exit, Some(code), "{shown}");
+        assert!(shown.contains("\u{1b}["), "{shown}");
+        for part in ["context: 3 entries", "#3 hello from the build", last] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
+}
+
+#[test]
+fn nobody_reading_ends_the_command_quietly() {
+    let server = Server::start(Behaviour::default());
+    let mut command = slipway(&server, &["snapshot", "logs", "team/app:1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let (code, _, err) = finish(output);
+    assert_eq!((code, err.as_str()), (Some(141), ""));
+}
