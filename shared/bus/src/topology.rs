@@ -238,6 +238,45 @@ pub fn control_subject(region: &Region, worker: &WorkerId, verb: &str) -> String
     format!("slipway.control.{region}.{worker}.{verb}")
 }
 
+/// What a client of the server may do, as in the server's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// Subjects on which it may publish.
+    pub publish: Vec<String>,
+    /// Subjects to which it may subscribe.
+    pub subscribe: Vec<String>,
+}
+
+/// All that a worker needs, and no more: nothing outside of its region, and
+/// nothing in the name of another worker. It connects with the inbox prefix
+/// `_INBOX.<worker>` and [`VersionCheck::ServerVersion`](crate::connection::VersionCheck).
+#[must_use]
+pub fn worker_permissions(region: &Region, classes: &[Class], worker: &WorkerId) -> Permissions {
+    let (jobs, leases) = (jobs_stream(region), BucketName::Leases(region.clone()));
+    let mut publish: Vec<_> = classes
+        .iter()
+        .flat_map(|class| {
+            let consumer = jobs_consumer(*class);
+            [
+                format!("$JS.API.CONSUMER.MSG.NEXT.{jobs}.{consumer}"),
+                // Servers before 2.16 name acks in the first way, later ones in
+                // the second, after domain and account.
+                format!("$JS.ACK.{jobs}.{consumer}.>"),
+                format!("$JS.ACK.*.*.{jobs}.{consumer}.>"),
+            ]
+        })
+        .collect();
+    publish.extend([
+        format!("$JS.API.STREAM.MSG.GET.{}", bucket_stream(&leases)),
+        key_subject(&leases, ">"),
+        format!("slipway.events.{region}.{worker}.>"),
+        format!("slipway.logs.{region}.{worker}.>"),
+        AUTHORIZE.to_owned(),
+    ]);
+    let subscribe = vec![format!("_INBOX.{worker}.>"), control_subject(region, worker, ">")];
+    Permissions { publish, subscribe }
+}
+
 /// Worker and job of an event or log subject.
 pub(crate) fn worker_and_job(subject: &str) -> Option<(WorkerId, JobId)> {
     let mut tokens = subject.split('.').skip(3);

@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use slipway_bus::connection::{Error, VersionCheck};
-use slipway_bus::{Config, Credentials};
+use slipway_bus::topology::{BucketName, keys, worker_permissions};
+use slipway_bus::{Bus, Config, Credentials};
+use slipway_domain::spec::JobKind;
+use slipway_domain::{AttemptNumber, Class, JobId};
 use slipway_testkit::NatsServer;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
-use super::{soon, start, topology};
+use super::{job, region, soon, start, topology, worker};
 
 fn impatient(url: &str) -> Config {
     Config { patience: Duration::from_secs(1), ..Config::new(url, "test") }
@@ -78,18 +81,83 @@ async fn wrong_password_is_refused_at_once_and_the_right_one_works() {
     assert!(soon(slipway_bus::connect(&with("secret"))).await.is_ok());
 }
 
-#[tokio::test]
-async fn worker_without_the_right_to_ask_for_the_level_connects_by_version() {
-    let users = r#"authorization { users: [ {user: w, password: p, permissions: {
-        publish: {allow: ["slipway.events.us.w.>"]}, subscribe: {allow: ["_INBOX.w.>"]} } } ] }"#;
-    let server = NatsServer::start_with(users).await;
-    let config = Config {
-        credentials: Credentials::UserPassword { user: "w".into(), password: "p".into() },
-        inbox_prefix: Some("_INBOX.w".into()),
-        check: VersionCheck::ServerVersion,
+/// A server that knows a scheduler, who may do all, and worker `w` of region `us`.
+async fn server_with_permissions() -> (NatsServer, Bus, Bus) {
+    let w = worker("w");
+    let permissions = worker_permissions(&region("us"), &[Class::Cpu], &w);
+    let permissions = serde_json::json!({
+        "publish": { "allow": permissions.publish },
+        "subscribe": { "allow": permissions.subscribe },
+    });
+    let users = format!(
+        "authorization {{ users: [ {{user: s, password: p}}, \
+         {{user: w, password: p, permissions: {permissions}}} ] }}"
+    );
+    let server = NatsServer::start_with(&users).await;
+    let as_user = |user: &str| Config {
+        credentials: Credentials::UserPassword { user: user.into(), password: "p".into() },
+        request_timeout: Duration::from_millis(500),
         ..Config::new(server.url(), "test")
     };
-    assert!(soon(slipway_bus::connect(&config)).await.unwrap().is_connected());
+    let scheduler = soon(slipway_bus::connect(&as_user("s"))).await.unwrap();
+    scheduler.ensure(&topology()).await.unwrap();
+    let worker = Config {
+        inbox_prefix: Some("_INBOX.w".into()),
+        check: VersionCheck::ServerVersion,
+        ..as_user("w")
+    };
+    let worker = soon(slipway_bus::connect(&worker)).await.unwrap();
+    (server, scheduler, worker)
+}
+
+#[tokio::test]
+async fn worker_does_all_its_work_with_the_permissions_of_a_worker() {
+    let (_server, scheduler, bus) = server_with_permissions().await;
+    let (us, w, job) = (region("us"), worker("w"), job());
+    let first = AttemptNumber::FIRST;
+    let jobs = scheduler.jobs();
+    jobs.publish(&us, Class::Cpu, JobKind::Build, job, first, &job).await.unwrap();
+    let puller = bus.jobs().puller(&us, Class::Cpu);
+    let delivery = soon(puller.next::<JobId>(std::future::pending())).await.unwrap();
+    let leases = bus.bucket(&BucketName::Leases(us.clone()));
+    let ttl = Some(Duration::from_secs(10));
+    let revision = leases.create(&keys::job(&job), "w", ttl).await.unwrap();
+    leases.update(&keys::job(&job), "w", revision, ttl).await.unwrap();
+    delivery.ack().await.unwrap();
+    bus.events().publish(&us, &w, job, "started", "m1").await.unwrap();
+    bus.logs().publish_chunk(&us, &w, job, "hello".into(), "c1").await.unwrap();
+    let mut control = bus.control().subscribe(&us, &w).await.unwrap();
+    soon(async {
+        loop {
+            scheduler.control().publish(&us, &w, "cancel", &job).await.unwrap();
+            let patience = Duration::from_millis(100);
+            if tokio::time::timeout(patience, control.next::<JobId>()).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
+    let event = soon(scheduler.events().consume(&us).next::<String>()).await;
+    assert_eq!(event.payload.unwrap(), "started");
+}
+
+#[tokio::test]
+async fn worker_can_do_nothing_in_another_region_or_name() {
+    let (_server, scheduler, bus) = server_with_permissions().await;
+    let (us, eu, job) = (region("us"), region("eu"), job());
+    let patience = Duration::from_secs(2);
+    for (region, name) in [(&eu, "w"), (&us, "other")] {
+        let (events, other) = (bus.events(), worker(name));
+        let publish = events.publish(region, &other, job, "forged", "m");
+        assert!(tokio::time::timeout(patience, publish).await.is_err(), "{region} {name}");
+    }
+    let first = AttemptNumber::FIRST;
+    let forged = bus.jobs();
+    let forged = forged.publish(&us, Class::Cpu, JobKind::Build, job, first, &job);
+    assert!(soon(forged).await.is_err());
+    assert!(soon(bus.bucket(&BucketName::Leases(eu)).put("job.a", "x", None)).await.is_err());
+    assert!(soon(bus.bucket(&BucketName::Records).get("job.a")).await.is_err());
+    assert_eq!(scheduler.jobs().pending(&us, Class::Cpu).await.unwrap().waiting, 0);
 }
 
 #[tokio::test]
