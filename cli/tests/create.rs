@@ -166,17 +166,44 @@ fn ctrl_c_says_that_the_build_goes_on() {
     let mut command = slipway(&server, &create(folder.path(), &[]));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     server.wait_until_followed(Duration::from_secs(20));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    interrupt(child.id());
     let (code, _, err) = finish(child.wait_with_output().unwrap());
     assert_eq!(code, Some(130));
     insta::assert_snapshot!("interrupted", err);
 }
 
 #[test]
+fn ctrl_c_before_the_request_leaves_nothing() {
+    let server = Server::start(Behaviour::default());
+    let mut command = slipway(&server, &["snapshot", "create", "x", "--dockerfile", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    // The handler is there once the signal no longer has its default effect.
+    let status = format!("/proc/{}/status", child.id());
+    let catches_it = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    };
+    while !catches_it() {
+        std::thread::yield_now();
+    }
+    interrupt(child.id());
+    let (code, _, err) = finish(child.wait_with_output().unwrap());
+    drop(stdin);
+    assert_eq!((code, err.as_str()), (Some(130), "\ninterrupted; nothing was submitted\n"));
+    assert!(server.seen().created.is_empty());
+}
+
+fn interrupt(process: u32) {
+    let sent = Command::new("kill").args(["-INT", &process.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
 fn exit_codes_tell_failures_apart() {
     let folder = context();
-    for (status, expected) in [(401, 77), (403, 77), (409, 1), (400, 1), (503, 1)] {
+    for (status, expected) in [(401, 77), (403, 77), (409, 1), (400, 1), (503, 69)] {
         let server = Server::start(Behaviour { refuses: Some(status), ..Behaviour::default() });
         let (code, _, err) = run(&server, &create(folder.path(), &[]));
         assert_eq!(code, Some(expected), "{err}");

@@ -1,9 +1,9 @@
 //! `slipway snapshot create`: context, request, and the view of the build.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{fs, io};
 
 use slipway_api::Client;
 use slipway_api::client::Error as ApiError;
@@ -23,15 +23,17 @@ pub async fn run(client: &Client, args: Box<Create>) -> Result<(), Error> {
     let begun = Instant::now();
     let mut screen = screen::choose(args.json);
     let interrupt = Interrupt::install();
-    // Cancel-safe: up to here nothing exists on the server but its context.
-    let submitted = tokio::select! {
-        submitted = submit(client, &args, screen.as_mut()) => submitted?,
+    // Cancel-safe: until then nothing exists on the server but its context.
+    let wanted = tokio::select! {
+        wanted = prepare(client, &args, screen.as_mut()) => wanted?,
         () = interrupt.pressed() => {
             screen.close();
             let advice = Some("interrupted; nothing was submitted".to_owned());
             return Err(Error::Interrupted { advice });
         }
     };
+    // Not given up on Ctrl-C, as the answer tells whether there is a build.
+    let submitted = submit(client, &wanted).await?;
     screen.show(&Happening::Submitted(&submitted))?;
     if args.detach {
         return Ok(screen.show(&Happening::Detached(&submitted))?);
@@ -45,37 +47,20 @@ pub async fn run(client: &Client, args: Box<Create>) -> Result<(), Error> {
     if report.is_success() { Ok(()) } else { Err(Error::BuildFailed) }
 }
 
-/// Everything until the server has accepted the snapshot.
-async fn submit(
+/// Everything until the request can be made: the context is on the server.
+async fn prepare(
     client: &Client,
     args: &Create,
     screen: &mut dyn Screen,
-) -> Result<Snapshot, Error> {
-    let mut wanted = request(args)?;
-    // A Dockerfile from standard input lies nowhere, so nothing lies beside it.
+) -> Result<CreateSnapshot, Error> {
     let path = dockerfile_path(args);
+    let content = read_dockerfile(path.clone()).await;
+    let content = content.map_err(|source| Error::Dockerfile { path: path.clone(), source })?;
+    let mut build = build_info(args, content)?;
+    // A Dockerfile from standard input lies nowhere, so nothing lies beside it.
     let beside = (path != Path::new("-")).then_some(path.as_path());
     let digest = context::provide(client, &args.context, beside, screen).await?;
-    if let Some(build) = &mut wanted.build_info {
-        build.context_hashes = vec![digest.hex()];
-    }
-    client.create_snapshot(&wanted).await.map_err(|error| match error {
-        source @ (ApiError::Interrupted { .. } | ApiError::Malformed { .. }) => {
-            Error::Unknown { name: args.name.clone(), source }
-        }
-        error => Error::Api(error),
-    })
-}
-
-/// The request, but for the context, so that mistakes show before any work.
-fn request(args: &Create) -> Result<CreateSnapshot, Error> {
-    let path = dockerfile_path(args);
-    let dockerfile_content = read_dockerfile(&path)
-        .map_err(|source| Error::Dockerfile { path: path.clone(), source })?;
-    let labels = args.labels.iter().map(|label| match label.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(bad("--label", label, "KEY=VALUE")),
-    });
+    build.context_hashes = vec![digest.hex()];
     Ok(CreateSnapshot {
         name: args.name.clone(),
         cpu: args.cpu,
@@ -83,26 +68,47 @@ fn request(args: &Create) -> Result<CreateSnapshot, Error> {
         memory: args.memory,
         disk: args.disk,
         region_id: args.region.clone(),
-        build_info: Some(CreateBuildInfo {
-            dockerfile_content,
-            build_args: build_args(&args.build_args, |name| std::env::var(name).ok())?,
-            target: args.target.clone(),
-            no_cache: args.no_cache,
-            labels: labels.collect::<Result<_, _>>()?,
-            context_filtered: true,
-            ..CreateBuildInfo::default()
-        }),
+        build_info: Some(build),
         ..CreateSnapshot::default()
     })
 }
 
-fn read_dockerfile(path: &Path) -> std::io::Result<String> {
-    if path == Path::new("-") {
-        let mut content = String::new();
-        std::io::stdin().read_to_string(&mut content)?;
-        return Ok(content);
-    }
-    std::fs::read_to_string(path)
+async fn submit(client: &Client, wanted: &CreateSnapshot) -> Result<Snapshot, Error> {
+    client.create_snapshot(wanted).await.map_err(|error| match error {
+        source @ (ApiError::Interrupted { .. } | ApiError::Malformed { .. }) => {
+            Error::Unknown { name: wanted.name.clone(), source }
+        }
+        error => Error::Api(error),
+    })
+}
+
+/// What to build, but for the context, so that mistakes show before any work.
+fn build_info(args: &Create, dockerfile_content: String) -> Result<CreateBuildInfo, Error> {
+    let labels = args.labels.iter().map(|label| match label.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(bad("--label", label, "KEY=VALUE")),
+    });
+    Ok(CreateBuildInfo {
+        dockerfile_content,
+        build_args: build_args(&args.build_args, |name| std::env::var(name).ok())?,
+        target: args.target.clone(),
+        no_cache: args.no_cache,
+        labels: labels.collect::<Result<_, _>>()?,
+        context_filtered: true,
+        ..CreateBuildInfo::default()
+    })
+}
+
+/// On a thread of its own: standard input may never end.
+async fn read_dockerfile(path: PathBuf) -> io::Result<String> {
+    let read = tokio::task::spawn_blocking(move || {
+        if path == Path::new("-") {
+            io::read_to_string(io::stdin())
+        } else {
+            fs::read_to_string(path)
+        }
+    });
+    read.await.map_err(io::Error::other)?
 }
 
 /// `KEY=VALUE`, or `KEY` for the value in the environment; like Docker, a key

@@ -142,7 +142,9 @@ impl Error {
             Self::Api(Api::Unreachable { .. } | Api::Interrupted { .. } | Api::Unstable { .. }) => {
                 Exit::Unreachable
             }
+            Self::Unknown { .. } => Exit::Unreachable,
             Self::Api(error) if matches!(error.status(), Some(401 | 403)) => Exit::Unauthorized,
+            Self::Api(error) if matches!(error.status(), Some(502..=504)) => Exit::Unreachable,
             Self::Interrupted { .. } => Exit::Interrupted,
             _ => Exit::Failed,
         }
@@ -176,6 +178,9 @@ impl Error {
             }
             Self::Api(error) if error.status() == Some(403) => {
                 "use a key that has the permission for it"
+            }
+            Self::Api(error) if error.status() == Some(409) => {
+                "choose another name, or delete it first with `slipway snapshot delete`"
             }
             _ => return None,
         };
