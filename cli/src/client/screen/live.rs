@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use slipway_api::own::Job;
+use slipway_context::Packed;
 use slipway_domain::LogEvent;
 use slipway_domain::log::{Step, StepStatus};
 
 use super::{Happening, Screen, context_line, job_line};
 use crate::client::format;
+use crate::client::report::Report;
 
 /// How often what moves is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
@@ -66,6 +69,36 @@ impl Live {
         }
     }
 
+    fn context(&mut self, packed: &Packed, is_known: bool) -> io::Result<()> {
+        if let Some(bar) = self.upload.take() {
+            bar.finish_and_clear();
+        }
+        self.status.set_message("submitting");
+        self.say(&context_line(packed, is_known))
+    }
+
+    fn job(&self, job: &Job) {
+        if let Some(line) = job_line(job) {
+            let is_waiting = job.waiting.is_some();
+            let line = if is_waiting { style(line).yellow() } else { style(line) };
+            self.status.set_message(line.for_stderr().to_string());
+        }
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        self.close();
+        if report.is_success() {
+            let summary = report.summary();
+            let (headline, details) = summary.split_once('\n').unwrap_or((&summary, ""));
+            return write!(io::stdout(), "\n{}\n{details}", style(headline).green().bold());
+        }
+        let (headline, details) = report.failure();
+        let label = style("error:").for_stderr().red().bold();
+        eprint!("\n{label} {}\n{details}", style(headline).for_stderr().bold());
+        Ok(())
+    }
+
+    /// Everything below the log lines begins anew.
     fn restart(&mut self) {
         for bar in std::mem::take(&mut self.steps).into_values() {
             bar.finish_and_clear();
@@ -85,13 +118,7 @@ impl Screen for Live {
                 self.say("the context changed meanwhile, packing it once more")?;
             }
             Happening::Uploading { sent, size } => self.uploading(*sent, *size),
-            Happening::ContextReady { packed, is_known } => {
-                if let Some(bar) = self.upload.take() {
-                    bar.finish_and_clear();
-                }
-                self.say(&context_line(packed, *is_known))?;
-                self.status.set_message("submitting");
-            }
+            Happening::ContextReady { packed, is_known } => self.context(packed, *is_known)?,
             Happening::Submitted(snapshot) => {
                 self.say(&format!("submitted: snapshot {} ({})", snapshot.name, snapshot.id))?;
             }
@@ -99,13 +126,7 @@ impl Screen for Live {
                 self.close();
                 writeln!(io::stdout(), "{}", snapshot.id)?;
             }
-            Happening::Job(job) => {
-                if let Some(line) = job_line(job) {
-                    let is_waiting = job.waiting.is_some();
-                    let line = if is_waiting { style(line).yellow() } else { style(line) };
-                    self.status.set_message(line.for_stderr().to_string());
-                }
-            }
+            Happening::Job(job) => self.job(job),
             Happening::Attempt(number) => {
                 self.restart();
                 let line = style(format!("starting again: attempt {number}")).yellow();
@@ -120,18 +141,7 @@ impl Screen for Live {
                 let line = format!("connection lost, again in {}", format::duration(*pause));
                 self.status.set_message(style(line).for_stderr().yellow().to_string());
             }
-            Happening::Finished(report) => {
-                self.close();
-                if report.is_success() {
-                    let summary = report.summary();
-                    let (headline, details) = summary.split_once('\n').unwrap_or((&summary, ""));
-                    write!(io::stdout(), "\n{}\n{details}", style(headline).green().bold())?;
-                } else {
-                    let (headline, details) = report.failure();
-                    let label = style("error:").for_stderr().red().bold();
-                    eprint!("\n{label} {}\n{details}", style(headline).for_stderr().bold());
-                }
-            }
+            Happening::Finished(report) => self.finish(report)?,
         }
         Ok(())
     }
