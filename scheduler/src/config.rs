@@ -96,8 +96,9 @@ impl Default for Limits {
 pub struct Config {
     /// Address of the HTTP API.
     pub listen: SocketAddr,
-    /// Base address for clients, without `/api` and without a slash at the end.
-    pub public_url: String,
+    /// Base address for clients, without `/api` and without a slash at the end;
+    /// if absent, the address listened on.
+    pub public_url: Option<String>,
     /// NATS servers.
     pub nats: Vec<String>,
     /// Store of build contexts.
@@ -153,7 +154,6 @@ impl TryFrom<File> for Config {
             let reason = "name at least one server".to_owned();
             return Err(Error::Invalid { key: "nats", reason });
         }
-        let public_url = file.public_url.unwrap_or_else(|| format!("http://{}", file.listen));
         let regions = file
             .regions
             .into_iter()
@@ -161,7 +161,7 @@ impl TryFrom<File> for Config {
             .collect();
         Ok(Self {
             listen: file.listen,
-            public_url: public_url.trim_end_matches('/').to_owned(),
+            public_url: file.public_url.map(|url| url.trim_end_matches('/').to_owned()),
             nats: file.nats,
             contexts: file.contexts,
             default_region: file.default_region,
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn the_documented_sample_is_valid() {
         let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
-        assert_eq!(config.public_url, "http://127.0.0.1:3000");
+        assert_eq!(config.public_url, None);
         assert_eq!(config.build_time_limit, Duration::from_secs(600));
         assert_eq!(config.regions.len(), 2);
     }

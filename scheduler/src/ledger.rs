@@ -120,17 +120,18 @@ impl Ledger {
         let key = keys::snapshot(&snapshot.organization, &snapshot.id);
         batch.put(key, snapshot, Expected::Absent).map_err(encode)?;
         batch.put(keys::job(&job.id), job, Expected::Absent).map_err(encode)?;
-        let revisions = self.records.commit(&batch).await.map_err(|error| {
-            if error.is_conflict() {
-                Error::NameTaken { name: snapshot.name.clone() }
-            } else {
-                encode(error)
+        match self.records.commit(&batch).await {
+            Ok(revisions) => self.view.change_records(|records| {
+                records.put(Value::Snapshot(snapshot.clone()), revisions[1]);
+                records.put(Value::Job(job.clone()), revisions[2]);
+            }),
+            Err(error) if error.is_conflict() => {
+                return Err(Error::NameTaken { name: snapshot.name.clone() });
             }
-        })?;
-        self.view.change_records(|records| {
-            records.put(Value::Snapshot(snapshot.clone()), revisions[1]);
-            records.put(Value::Job(job.clone()), revisions[2]);
-        });
+            // The answer was lost: only the records know whether it is stored.
+            Err(bucket::Error::Ambiguous { .. }) if self.load_job(job.id).await? => {}
+            Err(error) => return Err(encode(error)),
+        }
         self.announce(job.id);
         Ok(())
     }

@@ -108,10 +108,22 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
+    let listener = listen(config.listen).await?;
+    let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+    let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let config = Arc::new(config);
-    let app = App { config: config.clone(), view, ledger, logs, contexts };
+    let app = App {
+        config,
+        public_url: public_url.into(),
+        view,
+        ledger,
+        logs,
+        contexts,
+        shutdown: tasks.shutdown().clone(),
+    };
     let services = service::start(&bus, &app).await.map_err(Error::Services)?;
-    serve(app, config.listen, tasks).await?;
+    tracing::info!(%address, "the API serves");
+    serve(app, listener, address, tasks).await?;
     for service in services {
         service.stop().await;
     }
@@ -218,10 +230,16 @@ fn start_work(
     tasks.spawn("reconcile", reconciler);
 }
 
-async fn serve(app: App, address: SocketAddr, tasks: &Tasks) -> Result<(), Error> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|source| Error::Listen { address, source })?;
-    tracing::info!(address = %address, "the API serves");
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+async fn serve(
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+    tasks: &Tasks,
+) -> Result<(), Error> {
     let shutdown = tasks.shutdown().clone();
     let served = axum::serve(listener, api::router(app))
         .with_graceful_shutdown(shutdown.cancelled_owned())

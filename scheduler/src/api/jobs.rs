@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
 use serde::Deserialize;
 use slipway_api::own::Job;
 use slipway_domain::job::JobRecord;
@@ -49,6 +50,7 @@ pub async fn logs(
         None => query.after.map_or(LogSeq::ZERO, LogSeq::from_u64),
     };
     let entries = app.logs.read(job.id, after, query.follow.unwrap_or(true)).await?;
+    let entries = entries.take_until(app.shutdown.cancelled_owned()).boxed();
     Ok(sse::log(app.view.clone(), job.id, entries).into_response())
 }
 

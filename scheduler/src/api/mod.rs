@@ -20,6 +20,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::routing::get;
 use axum::{Router, middleware};
 use slipway_blobstore::Store;
+use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
@@ -36,6 +37,8 @@ use crate::view::View;
 pub struct App {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Base address for clients, without `/api`.
+    pub public_url: Arc<str>,
     /// What is known.
     pub view: Arc<View>,
     /// What changes it.
@@ -44,6 +47,8 @@ pub struct App {
     pub logs: Arc<Logs>,
     /// Build contexts.
     pub contexts: Store,
+    /// Cancelled when the process stops: answers that would go on end then.
+    pub shutdown: CancellationToken,
 }
 
 /// Longest request body but for contexts: the Dockerfile, escaped, and change.

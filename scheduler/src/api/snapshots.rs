@@ -93,7 +93,7 @@ pub async fn build_logs_url(
     Path(id_or_name): Path<String>,
 ) -> Result<Json<Url>, ApiError> {
     let record = find(&app, &caller, &id_or_name)?;
-    let url = format!("{}/api/snapshots/{}/build-logs", app.config.public_url, record.id);
+    let url = format!("{}/api/snapshots/{}/build-logs", app.public_url, record.id);
     Ok(Json(Url { url }))
 }
 
@@ -125,6 +125,7 @@ pub async fn build_logs(
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
+    let lines = lines.take_until(app.shutdown.cancelled_owned());
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 

@@ -40,7 +40,8 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let span = tracing::info_span!("task", task.name = name);
+        // A root of its own: who started a task says little about what it does.
+        let span = tracing::debug_span!(parent: None, "task", task.name = name);
         self.tracker.spawn(task.instrument(span))
     }
 

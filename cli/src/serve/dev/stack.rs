@@ -52,7 +52,9 @@ impl Stack {
             words.extend(config(&file));
             Child::start(name.clone(), us.clone(), words, log(&name))
         };
-        let scheduler = role(&["scheduler"], "scheduler.toml".into(), "scheduler".into())?;
+        let mut scheduler = role(&["scheduler"], "scheduler.toml".into(), "scheduler".into())?;
+        // The scheduler sets up the queues that workers wait on.
+        serves_on(layout.ports.api, &mut scheduler).await?;
         let mut children = vec![nats, scheduler];
         let workers = workers(args);
         for worker in &workers {

@@ -1,0 +1,12 @@
+//! The whole system on real servers: nats-server, BuildKit, a registry for base
+//! images, and Slipway's own processes, each of which can be killed or paused.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod access;
+mod cluster;
+mod contexts;
+mod dev;
+mod failures;
+mod faults;
+mod lifecycle;
+mod logs;
