@@ -5,9 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bus, bucket};
 use slipway_domain::OrganizationId;
-use slipway_domain::organization::{
-    ApiKeyRecord, OrganizationRecord, Permission, key_hash,
-};
+use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord, Permission, key_hash};
 use uuid::Uuid;
 
 /// Makes `key` usable, for an organization of its own. Changes nothing if it is

@@ -177,8 +177,7 @@ impl TryFrom<File> for Config {
 }
 
 fn read_key(path: PathBuf) -> Result<SecretString, Error> {
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
     let key = text.trim();
     if key.len() < 32 {
         let reason = "the file must hold a key of at least 32 characters".to_owned();

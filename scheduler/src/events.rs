@@ -48,7 +48,9 @@ pub async fn run(
 async fn handle(ledger: &Ledger, delivery: EventDelivery<EventMessage>) {
     let message = match &delivery.payload {
         Ok(message) if message.version == VERSION => message,
-        Ok(message) => return refuse(&delivery, &format!("unknown version {}", message.version)).await,
+        Ok(message) => {
+            return refuse(&delivery, &format!("unknown version {}", message.version)).await;
+        }
         Err(poison) => return refuse(&delivery, &poison.to_string()).await,
     };
     if message.job != delivery.job || message.worker != delivery.worker {

@@ -294,8 +294,8 @@ impl Ledger {
     async fn reload(&self, snapshot: SnapshotId, job: JobId) -> Result<(), Error> {
         let failed = |source| Error::Write { what: "a job", source };
         let known = self.view.records().job(&job).map(|entry| entry.value.organization);
-        let known = known
-            .or_else(|| self.view.records().snapshot(&snapshot).map(|s| s.value.organization));
+        let known =
+            known.or_else(|| self.view.records().snapshot(&snapshot).map(|s| s.value.organization));
         let Some(organization) = known else { return Ok(()) };
         let key = keys::snapshot(&organization, &snapshot);
         let fresh_snapshot = self.records.get(&key).await.map_err(failed)?;

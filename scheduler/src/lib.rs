@@ -109,7 +109,8 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     open.into_iter().for_each(|job| ledger.announce(job));
 
     let listener = listen(config.listen).await?;
-    let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let config = Arc::new(config);
     let app = App {
@@ -185,7 +186,10 @@ async fn start_watches(
     let v = view.clone();
     follow(BucketName::Records, Box::new(move |change| watch::apply_record(&v, change)));
     let v = view.clone();
-    follow(BucketName::Organizations, Box::new(move |change| watch::apply_organization(&v, change)));
+    follow(
+        BucketName::Organizations,
+        Box::new(move |change| watch::apply_organization(&v, change)),
+    );
     let v = view.clone();
     follow(BucketName::ApiKeys, Box::new(move |change| watch::apply_api_key(&v, change)));
     for region in config.regions.keys().cloned() {

@@ -137,7 +137,8 @@ impl Settler {
         for effect in record.owed() {
             match effect {
                 Effect::Dispatch => {
-                    if let Left::LookAgain(pause) = self.dispatch(record, snapshot.as_ref()).await? {
+                    if let Left::LookAgain(pause) = self.dispatch(record, snapshot.as_ref()).await?
+                    {
                         return Ok(Left::LookAgain(pause));
                     }
                 }

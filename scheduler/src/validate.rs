@@ -99,9 +99,9 @@ fn source(request: &CreateSnapshot) -> Result<CreateBuildInfo, Error> {
         (Some(_), Some(_)) => {
             Err(Error::Malformed("give either `buildInfo` or `imageName`, not both".into()))
         }
-        (None, None) => Err(Error::Malformed(
-            "`buildInfo` with a `dockerfileContent` is required".into(),
-        )),
+        (None, None) => {
+            Err(Error::Malformed("`buildInfo` with a `dockerfileContent` is required".into()))
+        }
         (None, Some(_)) => Err(Error::Unsupported(
             "this version makes snapshots from Dockerfiles only: \
              send `buildInfo` with a `dockerfileContent` of `FROM <image>`"

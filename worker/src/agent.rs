@@ -57,8 +57,7 @@ impl Agent {
     /// Words from the scheduler cannot be heard.
     pub async fn run(self: Arc<Self>) -> Result<(), control::Error> {
         let shutdown = self.tasks.shutdown().clone();
-        let mut words =
-            self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
+        let mut words = self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
         let listener = self.clone();
         let stop = shutdown.clone();
         self.tasks.spawn("control", async move {
@@ -102,7 +101,10 @@ impl Agent {
         let message = match &delivery.payload {
             Ok(message) if message.version == VERSION => message.clone(),
             Ok(message) => {
-                tracing::warn!(version = message.version, "a job of another version is left to others");
+                tracing::warn!(
+                    version = message.version,
+                    "a job of another version is left to others"
+                );
                 return done(delivery.nak(OTHER_VERSION).await);
             }
             Err(poison) => {

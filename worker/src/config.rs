@@ -91,7 +91,10 @@ impl TryFrom<File> for Config {
             return invalid("nats", "name at least one server");
         }
         if file.lease < Duration::from_secs(2) {
-            return invalid("lease", "NATS counts whole seconds, and a renewal needs time: 2 s or more");
+            return invalid(
+                "lease",
+                "NATS counts whole seconds, and a renewal needs time: 2 s or more",
+            );
         }
         let gpu = match (file.gpu, file.classes.contains(&Class::Gpu)) {
             (Some(name), true) if name == "simulated" => Some(Gpu::Simulated),
@@ -100,9 +103,10 @@ impl TryFrom<File> for Config {
             (Some(_), false) => return invalid("gpu", "add `gpu` to `classes`, or leave it out"),
             (None, false) => None,
         };
-        let buildkit = file.buildkit.parse().map_err(|error: slipway_buildkit::endpoint::Error| {
-            Error::Invalid { key: "buildkit", reason: error.to_string() }
-        })?;
+        let buildkit =
+            file.buildkit.parse().map_err(|error: slipway_buildkit::endpoint::Error| {
+                Error::Invalid { key: "buildkit", reason: error.to_string() }
+            })?;
         Ok(Self {
             id: file.id,
             region: file.region,

@@ -30,9 +30,7 @@ const REMEMBERED: u64 = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It was never uploaded by this organization.
-    #[error(
-        "the build context `{hash}` was not found: upload it before creating the snapshot"
-    )]
+    #[error("the build context `{hash}` was not found: upload it before creating the snapshot")]
     Missing {
         /// What its client calls it.
         hash: String,
@@ -139,8 +137,7 @@ impl Contexts {
             Err(error) if error.is_not_found() => return Err(missing()),
             Err(error) => return Err(failed(error)),
         };
-        let version =
-            Version { key: key.to_string(), size: metadata.size, etag: metadata.etag };
+        let version = Version { key: key.to_string(), size: metadata.size, etag: metadata.etag };
         let known = match self.inner.known.get(&version).await {
             Some(known) => known,
             None => {
@@ -156,16 +153,15 @@ impl Contexts {
     }
 
     async fn scan(&self, key: &ObjectKey, hash: &str) -> Result<Known, Error> {
-        let invalid =
-            |reason: String| Error::Invalid { hash: hash.to_owned(), reason };
+        let invalid = |reason: String| Error::Invalid { hash: hash.to_owned(), reason };
         let object = self.inner.store.get(key, None).await;
-        let object =
-            object.map_err(|source| Error::Store { hash: hash.to_owned(), source })?;
+        let object = object.map_err(|source| Error::Store { hash: hash.to_owned(), source })?;
         let scanned = slipway_context::scan(object.into_stream()).await;
-        let scanned = scanned.map_err(|error| invalid(slipway_runtime::telemetry::chain(&error)))?;
+        let scanned =
+            scanned.map_err(|error| invalid(slipway_runtime::telemetry::chain(&error)))?;
         let whole = scanned.completed.unwrap_or(scanned.digest);
-        let digest = Digest::from_sha256_hex(&whole.hex())
-            .map_err(|error| invalid(error.to_string()))?;
+        let digest =
+            Digest::from_sha256_hex(&whole.hex()).map_err(|error| invalid(error.to_string()))?;
         let excludes = match &scanned.dockerignore {
             None => vec![],
             Some(text) => {
@@ -263,7 +259,10 @@ mod tests {
         assert_eq!(offer.excludes, ["*.pem", "!ca.pem"]);
         let (status, bytes) = fetched(&contexts, &offer.path()).await;
         assert_eq!(status, StatusCode::OK);
-        assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))), offer.digest.to_string());
+        assert_eq!(
+            format!("sha256:{}", hex::encode(Sha256::digest(&bytes))),
+            offer.digest.to_string()
+        );
         let path = offer.path();
         drop(offer);
         assert_eq!(fetched(&contexts, &path).await.0, StatusCode::NOT_FOUND);
@@ -278,7 +277,10 @@ mod tests {
         let offer = contexts.offer(organization(), &hash).await.unwrap();
         let (_, bytes) = fetched(&contexts, &offer.path()).await;
         assert!(bytes.starts_with(cut) && bytes.len() > cut.len());
-        assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))), offer.digest.to_string());
+        assert_eq!(
+            format!("sha256:{}", hex::encode(Sha256::digest(&bytes))),
+            offer.digest.to_string()
+        );
     }
 
     #[tokio::test]

@@ -42,9 +42,8 @@ pub async fn start(
     let routes = slipway_registry::router(registry.clone()).merge(contexts::router(contexts));
     let shutdown = tasks.shutdown().clone();
     tasks.spawn("registry", async move {
-        let served = axum::serve(listener, routes)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await;
+        let served =
+            axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the registry routes stopped");
         }

@@ -185,7 +185,10 @@ impl Cluster {
     /// Follows a log until a line contains `text`.
     pub async fn log_until(&self, snapshot: &Snapshot, text: &str) -> Vec<LogEntry> {
         let log = follow(&self.client, snapshot, |line| line.contains(text)).await;
-        assert!(log.iter().any(|entry| line(entry).is_some_and(|line| line.contains(text))), "{log:?}");
+        assert!(
+            log.iter().any(|entry| line(entry).is_some_and(|line| line.contains(text))),
+            "{log:?}"
+        );
         log
     }
 
@@ -316,10 +319,7 @@ pub fn assert_gapless(log: &[LogEntry]) {
 pub fn dockerfile(steps: &str) -> CreateBuildInfo {
     let marker = uuid::Uuid::new_v4();
     CreateBuildInfo {
-        dockerfile_content: format!(
-            "FROM {}\nENV MARKER={marker}\n{steps}\n",
-            stack::base_image()
-        ),
+        dockerfile_content: format!("FROM {}\nENV MARKER={marker}\n{steps}\n", stack::base_image()),
         ..CreateBuildInfo::default()
     }
 }

@@ -57,7 +57,9 @@ async fn the_stack_starts_builds_stops_and_finds_its_data_again() {
     let api = env["DAYTONA_API_URL"].strip_prefix("http://").unwrap();
     let api = api.strip_suffix("/api").unwrap().parse().unwrap();
     let client = client(api, &env["DAYTONA_API_KEY"]);
-    for name in ["NATS_URL", "SLIPWAY_REGISTRY_US", "SLIPWAY_REGISTRY_US_EAST_1", "SLIPWAY_STORE_EU"] {
+    for name in
+        ["NATS_URL", "SLIPWAY_REGISTRY_US", "SLIPWAY_REGISTRY_US_EAST_1", "SLIPWAY_STORE_EU"]
+    {
         assert!(env.contains_key(name), "{name} is not in {env:?}");
     }
     let regions = client.regions().await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use slipway_api::events::JobEvent;
 use slipway_testkit::TcpProxy;
 
 use crate::cluster::{
@@ -31,7 +32,10 @@ async fn the_build_of_a_killed_worker_ends_once_on_another() {
 
     let log = cluster.log(&snapshot).await;
     assert_gapless(&log);
-    assert_eq!(log.iter().filter(|entry| line(entry).is_some_and(|l| l.contains("tick 25"))).count(), 1);
+    assert_eq!(
+        log.iter().filter(|entry| line(entry).is_some_and(|l| l.contains("tick 25"))).count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -54,7 +58,11 @@ async fn a_worker_that_was_paused_past_its_lease_publishes_nothing() {
         workers.iter().find(|worker| worker.id == first && worker.running == 0).map(|_| ())
     })
     .await;
-    assert_eq!(cluster.client.snapshot(&snapshot.id).await.unwrap(), active);
+    let now = cluster.client.snapshot(&snapshot.id).await.unwrap();
+    assert_eq!(
+        (now.state, now.digest, now.updated_at),
+        (active.state.clone(), active.digest.clone(), active.updated_at)
+    );
     let job = cluster.job(&active).await;
     assert_eq!(job.attempts.len(), 2);
     assert_ne!(job.attempts[1].worker.as_deref(), Some(first.as_str()));
@@ -126,11 +134,20 @@ async fn a_reader_whose_connection_is_cut_misses_nothing() {
     let job = snapshot.job_id.clone().unwrap();
     let mut events = far.job_events(&job, slipway_domain::LogSeq::ZERO, true).unwrap();
     let mut log = vec![];
-    let mut cuts = 0;
+    let (mut cuts, mut reconnects) = (0, 0);
     let read = async {
         while let Some(event) = events.next().await {
-            let slipway_api::events::JobEvent::Log(entry) = event.unwrap() else { continue };
-            if line(&entry).is_some_and(|line| line.ends_with("tick 5") || line.ends_with("tick 15")) {
+            let entry = match event.unwrap() {
+                JobEvent::Log(entry) => entry,
+                JobEvent::Reconnecting { .. } => {
+                    reconnects += 1;
+                    continue;
+                }
+                JobEvent::Job(_) => continue,
+            };
+            if line(&entry)
+                .is_some_and(|line| line.ends_with("tick 5") || line.ends_with("tick 15"))
+            {
                 proxy.cut_once();
                 cuts += 1;
             }
@@ -139,7 +156,7 @@ async fn a_reader_whose_connection_is_cut_misses_nothing() {
     };
     tokio::time::timeout(LIMIT, read).await.unwrap();
     assert_eq!(cuts, 2, "the same entry never comes twice");
-    assert!(proxy.connections() >= 3, "it came back each time");
+    assert!(reconnects >= 2, "it came back each time");
     assert_gapless(&log);
     assert_eq!(log, cluster.log(&snapshot).await);
 }

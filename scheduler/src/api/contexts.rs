@@ -41,7 +41,8 @@ pub async fn put(
     caller.must(Permission::WriteSnapshots)?;
     let (key, digest) = key(&caller, &hash)?;
     let limit = app.config.limits.context_bytes;
-    let size = headers.get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+    let size =
+        headers.get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
     if size.is_some_and(|size: u64| size > limit) {
         return Err(too_large(limit));
     }

@@ -10,8 +10,8 @@ mod error;
 mod fleet;
 mod jobs;
 pub(crate) mod present;
-mod sse;
 mod snapshots;
+mod sse;
 
 use std::sync::Arc;
 

@@ -121,10 +121,8 @@ pub async fn build_logs(
             Err(error) => Some(Err(error)),
         }
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-cache")];
     let lines = lines.take_until(app.shutdown.cancelled_owned());
     Ok((headers, Body::from_stream(lines)).into_response())
 }

@@ -51,9 +51,10 @@ fn until_caught_up(
         loop {
             match reader.next().await {
                 Ok(Item::Chunk(chunk)) => {
-                    let entries: Result<Vec<LogEntry>, Error> = accept(job, &chunk.bytes, &mut merge)
-                        .map(|accepted| accepted.map(|(entry, _)| entry))
-                        .collect();
+                    let entries: Result<Vec<LogEntry>, Error> =
+                        accept(job, &chunk.bytes, &mut merge)
+                            .map(|accepted| accepted.map(|(entry, _)| entry))
+                            .collect();
                     return Some((entries, Some((reader, merge))));
                 }
                 // What follows begins anew; the merge drops what was handed out.

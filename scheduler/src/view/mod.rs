@@ -10,8 +10,8 @@ mod records;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use slipway_domain::OrganizationId;
+use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use tokio::sync::watch;
 
 pub use fleet::Fleet;

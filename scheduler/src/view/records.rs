@@ -71,14 +71,21 @@ impl Records {
 
     /// A snapshot of an organization, by its id or, failing that, by its name.
     #[must_use]
-    pub fn find(&self, organization: &OrganizationId, id_or_name: &str) -> Option<&Entry<SnapshotRecord>> {
+    pub fn find(
+        &self,
+        organization: &OrganizationId,
+        id_or_name: &str,
+    ) -> Option<&Entry<SnapshotRecord>> {
         let named = self.names.get(organization).and_then(|names| names.get(id_or_name));
         let id = named.copied().or_else(|| id_or_name.parse().ok())?;
         self.snapshots.get(&id).filter(|entry| entry.value.organization == *organization)
     }
 
     /// Every snapshot of an organization, by name.
-    pub fn of(&self, organization: &OrganizationId) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+    pub fn of(
+        &self,
+        organization: &OrganizationId,
+    ) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
         let names = self.names.get(organization).into_iter().flat_map(BTreeMap::values);
         names.filter_map(|id| self.snapshots.get(id))
     }
@@ -174,9 +181,9 @@ impl Records {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use slipway_domain::Class;
     use slipway_domain::job::NewJob;
     use slipway_domain::spec::JobKind;
-    use slipway_domain::Class;
 
     use super::*;
 

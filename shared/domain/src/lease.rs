@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(decide_claim(Some(&held(1)), two), ClaimDecision::Claim);
         assert_eq!(decide_claim(Some(&held(2)), two), ClaimDecision::Discard);
         assert_eq!(decide_claim(Some(&held(3)), two), ClaimDecision::Discard);
-        assert_eq!(decide_claim(Some(&Lease::Closed { attempt: two }), two), ClaimDecision::Discard);
+        assert_eq!(
+            decide_claim(Some(&Lease::Closed { attempt: two }), two),
+            ClaimDecision::Discard
+        );
         let closed = Lease::Closed { attempt: AttemptNumber::FIRST };
         assert_eq!(decide_claim(Some(&closed), two), ClaimDecision::Claim);
     }

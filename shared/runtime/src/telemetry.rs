@@ -19,11 +19,11 @@ pub enum Format {
 /// Starts logging. `RUST_LOG` decides what is shown; without it, `info` and
 /// above of Slipway and warnings of everything else. A second call is ignored.
 pub fn init(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     // A failure means that a subscriber is set already, as in tests.
     let _already_set = match format {
         Format::Text => registry.with(layer.with_target(false)).try_init(),

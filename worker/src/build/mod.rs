@@ -62,9 +62,10 @@ impl Builder {
         spec: &BuildSpec,
         log: LogSink,
     ) -> Result<BuiltImage, Failure> {
-        let platform: Platform = spec.platform.parse().map_err(|error: slipway_oci::error::Platform| {
-            Failure::new(FailureKind::JobInvalid, error.to_string())
-        })?;
+        let platform: Platform =
+            spec.platform.parse().map_err(|error: slipway_oci::error::Platform| {
+                Failure::new(FailureKind::JobInvalid, error.to_string())
+            })?;
         let mut offers = Vec::with_capacity(spec.contexts.len());
         for hash in &spec.contexts {
             offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);

@@ -65,7 +65,8 @@ impl JobRecord {
     ) -> Result<Transition, IllegalTransition> {
         match self.standing(attempt)? {
             Standing::Waiting => {
-                let mut next = self.moved(JobState::Running { attempt, worker: worker.clone() }, now);
+                let mut next =
+                    self.moved(JobState::Running { attempt, worker: worker.clone() }, now);
                 next.attempt_mut(attempt.number, now).worker = Some(worker);
                 Ok(Transition { next, snapshot: Some(SnapshotEvent::Started), effects: vec![] })
             }

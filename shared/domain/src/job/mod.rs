@@ -119,9 +119,10 @@ impl JobState {
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failed { failure } | Self::Dead { failure } => Some(failure),
-            Self::Queued { .. } | Self::Running { .. } | Self::Succeeded { .. } | Self::Cancelled => {
-                None
-            }
+            Self::Queued { .. }
+            | Self::Running { .. }
+            | Self::Succeeded { .. }
+            | Self::Cancelled => None,
         }
     }
 }
@@ -332,7 +333,9 @@ impl JobRecord {
     pub fn current_attempt(&self) -> AttemptNumber {
         match &self.state {
             JobState::Queued { attempt, .. } => *attempt,
-            JobState::Running { attempt, .. } | JobState::Succeeded { attempt, .. } => attempt.number,
+            JobState::Running { attempt, .. } | JobState::Succeeded { attempt, .. } => {
+                attempt.number
+            }
             JobState::Failed { .. } | JobState::Cancelled | JobState::Dead { .. } => {
                 self.attempts.last().map_or(AttemptNumber::FIRST, |last| last.number)
             }
