@@ -26,15 +26,15 @@ up: rust ## the whole stack on this machine until Ctrl-C
 	@deploy/dev/stack run deploy/dev/up
 
 .PHONY: test
-test: rust ## all tests, on real servers
-	@deploy/dev/stack run deploy/dev/test
+test: rust ## all tests, on real servers; ARGS="--package slipway-oci" for some
+	@deploy/dev/stack run --s3 deploy/dev/test $(ARGS)
 
 .PHONY: check
 check: rust ## format, lints, documentation, crate arrows, scripts
 	@deploy/dev/check
 
 .PHONY: bench
-bench: rust ## time repeated builds through the whole stack
+bench: rust ## time builds beside docker buildx, on the same BuildKit
 	@deploy/dev/stack run deploy/dev/bench
 
 .PHONY: clean

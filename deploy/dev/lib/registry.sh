@@ -15,7 +15,7 @@ registry_ensure() {
 registry_start() {
   local port
   if ! server_running registry; then
-    port=$(registry_port)
+    port=$(port_from "$REGISTRY_FIRST_PORT")
     say "starting the registry for base images on 127.0.0.1:$port"
     cat >"$REGISTRY_HOME/config.yml" <<EOF
 version: 0.1
@@ -30,18 +30,6 @@ EOF
     server_await registry 30 registry_answers
   fi
   cat "$RUN/registry.address"
-}
-
-# The first free port from 5071 on: other checkouts may run their own.
-registry_port() {
-  local port
-  for port in $(seq "$REGISTRY_FIRST_PORT" $((REGISTRY_FIRST_PORT + 31))); do
-    if port_free "$port"; then
-      printf '%s\n' "$port"
-      return
-    fi
-  done
-  give_up "no port from $REGISTRY_FIRST_PORT on is free" "end what listens there"
 }
 
 registry_answers() {

@@ -60,3 +60,16 @@ server_stop() {
 port_free() {
   ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
+
+# port_from FIRST: the first free port from there on: other checkouts may run
+# servers of their own.
+port_from() {
+  local port
+  for port in $(seq "$1" $(($1 + 31))); do
+    if port_free "$port"; then
+      printf '%s\n' "$port"
+      return
+    fi
+  done
+  give_up "no port from $1 to $(($1 + 31)) is free" "end what listens there"
+}

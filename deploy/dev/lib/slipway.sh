@@ -39,6 +39,16 @@ slipway_start() {
   say "slipway serves at $DAYTONA_API_URL after $(seconds_since "$began") s; its log is ${log#"$PROJECT"/}"
 }
 
+# slipway_fresh DATA LOG: the same on an empty folder, which is ours alone.
+slipway_fresh() {
+  mkdir -p "$DEV"
+  exec {DATA_LOCK}>"$1.lock"
+  flock --nonblock "$DATA_LOCK" ||
+    give_up "another one works on ${1#"$PROJECT"/} in this checkout" "wait for it to end"
+  rm -rf "$1"
+  slipway_start "$1" "$2"
+}
+
 slipway_stop() {
   trap '' INT TERM
   kill -TERM "$SLIPWAY_PID" 2>/dev/null || return 0
@@ -50,11 +60,6 @@ seconds_since() {
   local began=${1/[.,]/} now=${EPOCHREALTIME/[.,]/}
   local hundredths=$(((now - began) / 10000))
   printf '%d.%02d' $((hundredths / 100)) $((hundredths % 100))
-}
-
-# megabytes GB: the API counts in units of 2^30 bytes.
-megabytes() {
-  python3 -c 'import sys; print(f"{float(sys.argv[1]) * 2**30 / 1e6:.2f} MB")' "$1"
 }
 
 # json_field NAME: that field of the JSON object on standard input.
