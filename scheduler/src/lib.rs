@@ -192,9 +192,10 @@ async fn start_watches(
     );
     let v = view.clone();
     follow(BucketName::ApiKeys, Box::new(move |change| watch::apply_api_key(&v, change)));
-    for region in config.regions.keys().cloned() {
+    for region in config.regions.keys() {
         let (lost, mut losses) = mpsc::unbounded_channel();
-        let (v, bucket) = (view.clone(), BucketName::Leases(region.clone()));
+        let (v, region) = (view.clone(), region.clone());
+        let bucket = BucketName::Leases(region.clone());
         follow(
             bucket,
             Box::new(move |change| {

@@ -46,7 +46,7 @@ pub enum Error {
         endpoint: Endpoint,
         /// Why not.
         #[source]
-        source: slipway_buildkit::Error,
+        source: Box<slipway_buildkit::Error>,
     },
     /// An object store cannot be opened.
     #[error("cannot open the object store `{url}`")]
@@ -103,7 +103,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {
-    let failed = |source| Error::Buildkit { endpoint: endpoint.clone(), source };
+    let failed = |source| Error::Buildkit { endpoint: endpoint.clone(), source: Box::new(source) };
     let client = Client::connect(endpoint, None).await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;
     let kind = match info.kind {

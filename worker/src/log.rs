@@ -50,6 +50,13 @@ impl LogSink {
         self.push(LogEvent::Step(step)).await;
     }
 
+    /// A log that nobody stores, and where its entries come out.
+    #[cfg(test)]
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<(Timestamp, LogEvent)>) {
+        let (entries, receiver) = mpsc::channel(WAITING);
+        (Self { entries }, receiver)
+    }
+
     async fn push(&self, event: LogEvent) {
         // The writer is gone only when the attempt is.
         let _attempt_over = self.entries.send((Timestamp::now(), event)).await;

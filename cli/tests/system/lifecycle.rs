@@ -43,7 +43,7 @@ async fn a_dockerfile_becomes_an_active_snapshot_that_an_oci_client_can_pull() {
     assert_eq!(config["config"]["Labels"]["team"], "dev");
     assert_eq!(config["architecture"], "amd64");
     let manifest = skopeo(&["inspect"], &snapshot, &cluster.key);
-    assert_eq!(manifest["Digest"], snapshot.digest.clone().unwrap().as_str());
+    assert_eq!(manifest["Digest"], snapshot.digest.unwrap().as_str());
 }
 
 /// What `skopeo inspect` says about a snapshot's image.

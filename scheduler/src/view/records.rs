@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn keys_of_a_newer_version_are_ignored() {
-        assert_eq!(Key::parse("job.018f6a5e-7e7c-7b7e-8f4a-0a1b2c3d4e5f").is_some(), true);
+        assert!(Key::parse("job.018f6a5e-7e7c-7b7e-8f4a-0a1b2c3d4e5f").is_some());
         assert_eq!(Key::parse("volume.x"), None);
         assert_eq!(Key::parse("snapshot.x"), None);
     }

@@ -7,9 +7,12 @@
 use std::collections::HashMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1 as proto;
+use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::{
+    MatchType, Policy, PolicyAction, Rule, Selector,
+};
 
 use crate::llb;
-use crate::request::{Export, SolveRequest};
+use crate::request::{Export, ImageRule, SolveRequest};
 
 const FRONTEND: &str = "dockerfile.v0";
 
@@ -45,6 +48,7 @@ pub(crate) fn solve_request(
         cache: Some(proto::CacheOptions::default()),
         // Kept out of the build history: its logs and records are ours.
         internal: true,
+        source_policy: source_policy(&request.image_rules),
         ..proto::SolveRequest::default()
     }
 }
@@ -71,6 +75,17 @@ fn frontend_attrs(request: &SolveRequest) -> HashMap<String, String> {
         attrs.insert("cgroup-parent".to_owned(), parent.clone());
     }
     attrs
+}
+
+fn source_policy(rules: &[ImageRule]) -> Option<Policy> {
+    let rule = |rule: &ImageRule| {
+        let action = if rule.is_allowed { PolicyAction::Allow } else { PolicyAction::Deny };
+        let identifier = format!("^docker-image://{}", rule.pattern);
+        let match_type = MatchType::Regex as i32;
+        let selector = Selector { identifier, match_type, constraints: vec![] };
+        Rule { action: action as i32, selector: Some(selector), updates: None }
+    };
+    (!rules.is_empty()).then(|| Policy { version: 1, rules: rules.iter().map(rule).collect() })
 }
 
 fn exporter(export: &Export) -> Option<proto::Exporter> {

@@ -46,6 +46,21 @@ pub struct SolveRequest {
     /// Control group under which `RUN` processes are placed. It is part of the
     /// cache key: solves that shall share results must name the same one.
     pub cgroup_parent: Option<String>,
+    /// Which images may be built upon; the last rule that matches decides, and
+    /// what none matches is allowed. BuildKit shares what it fetched between all
+    /// its users, so an image that is not for everybody has to be denied here:
+    /// credentials are not asked for when its digest is known.
+    pub image_rules: Vec<ImageRule>,
+}
+
+/// Allows or denies images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRule {
+    /// Whether what matches may be used.
+    pub is_allowed: bool,
+    /// Regular expression (RE2) over `<host>/<path>[:<tag>][@<digest>]`, which
+    /// has to match from the beginning.
+    pub pattern: String,
 }
 
 /// A tar archive (plain, gzip, bzip2 or xz) that BuildKit fetches and unpacks.
@@ -139,6 +154,7 @@ impl SolveRequest {
             secrets: BTreeMap::new(),
             credentials: RegistryCredentials::default(),
             cgroup_parent: None,
+            image_rules: Vec::new(),
         }
     }
 

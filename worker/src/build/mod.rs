@@ -3,6 +3,8 @@
 
 mod failure;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,13 +14,13 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use slipway_blobstore::Store;
 use slipway_buildkit::{
-    Client, Compression, ContextSource, Credential, Export, RegistryCredentials, Solve,
+    Client, Compression, ContextSource, Credential, Export, ImageRule, RegistryCredentials, Solve,
     SolveRequest,
 };
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
 use slipway_domain::spec::{BuildSpec, JobSpec};
-use slipway_domain::{BuiltImage, Failure};
+use slipway_domain::{BuiltImage, Failure, OrganizationId};
 use slipway_oci::{Digest, Platform};
 use slipway_registry::{Access, Grant, ManifestReader, Scope, StaticAuthorizer};
 
@@ -123,6 +125,7 @@ impl Builder {
                 compression: Compression::Gzip,
             },
             credentials,
+            image_rules: image_rules(job.organization),
             ..SolveRequest::new(spec.dockerfile.clone())
         }
     }
@@ -147,6 +150,14 @@ impl Builder {
             total_steps: steps.total,
         })
     }
+}
+
+/// Images of our registries, whatever their host, are for their organization.
+fn image_rules(organization: OrganizationId) -> Vec<ImageRule> {
+    let any = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+    let rule =
+        |is_allowed, first: &str| ImageRule { is_allowed, pattern: format!("[^/]+/{first}/.*") };
+    vec![rule(false, any), rule(true, &organization.to_string())]
 }
 
 /// How many of the Dockerfile's steps ran or came from the cache.

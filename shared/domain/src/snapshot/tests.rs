@@ -42,7 +42,7 @@ fn snapshot() -> SnapshotRecord {
 fn image() -> BuiltImage {
     let digest: slipway_oci::Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
     BuiltImage {
-        digest: digest.clone(),
+        digest,
         config_digest: digest,
         size: 1,
         entrypoint: vec![],

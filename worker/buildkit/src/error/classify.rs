@@ -93,7 +93,9 @@ impl Failure<'_> {
         let location = self.location(Some(familiar(reference)));
         let status = http_status(reason);
         let reference = self.redactor.line(reference);
+        // What a rule of the request denies is as good as not there.
         if reason.contains("pull access denied")
+            || reason.contains("denied by policy")
             || status == Some(404)
             || (status.is_none() && reason.ends_with("not found"))
         {

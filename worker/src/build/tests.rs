@@ -1,0 +1,119 @@
+//! The build executor on the real BuildKit, with the registry routes and the
+//! contexts that a worker serves.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use slipway_domain::message::VERSION;
+use slipway_domain::{AttemptNumber, Class, JobId, LogEvent, OrganizationId, SnapshotId};
+use slipway_registry::{Limits, Metrics, Registry};
+use slipway_testkit::stack;
+use uuid::Uuid;
+
+use super::*;
+use crate::log::LogSink;
+
+struct Bench {
+    builder: Builder,
+    metrics: Arc<Metrics>,
+    _server: tokio::task::JoinHandle<()>,
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
+async fn bench() -> Bench {
+    let (store, grants) = (Store::in_memory(), Arc::new(StaticAuthorizer::new()));
+    let contexts = Contexts::new(store.clone());
+    let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
+    let metrics = registry.metrics().clone();
+    let routes =
+        slipway_registry::router(registry).merge(crate::contexts::router(contexts.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let endpoint = stack::buildkit_endpoint().parse().unwrap();
+    let client = Client::connect(&endpoint, None).await.unwrap();
+    let builder = Builder { client, contexts, store, address, grants };
+    Bench { builder, metrics, _server: server }
+}
+
+fn job(organization: u128, dockerfile: &str) -> JobMessage {
+    JobMessage {
+        version: VERSION,
+        job: JobId::from_uuid(Uuid::new_v4()),
+        attempt: AttemptNumber::FIRST,
+        organization: OrganizationId::from_uuid(Uuid::from_u128(organization)),
+        snapshot: SnapshotId::from_uuid(Uuid::new_v4()),
+        region: "us".parse().unwrap(),
+        class: Class::Cpu,
+        spec: JobSpec::Build(BuildSpec {
+            dockerfile: dockerfile.to_owned(),
+            contexts: vec![],
+            context_filtered: false,
+            build_args: BTreeMap::new(),
+            target: None,
+            no_cache: false,
+            labels: BTreeMap::new(),
+            platform: "linux/amd64".into(),
+        }),
+        time_limit_seconds: 60,
+    }
+}
+
+/// Runs a job and returns its image with the lines of its log.
+async fn run(bench: &Bench, job: &JobMessage) -> (Result<BuiltImage, Failure>, Vec<String>) {
+    let (sink, mut entries) = LogSink::channel();
+    let collect = async {
+        let mut lines = vec![];
+        while let Some((_, event)) = entries.recv().await {
+            if let LogEvent::Line { text, .. } = event {
+                lines.push(text);
+            }
+        }
+        lines
+    };
+    tokio::join!(bench.builder.execute(job, sink), collect)
+}
+
+#[tokio::test]
+async fn a_second_identical_push_sends_no_blob() {
+    let bench = bench().await;
+    let dockerfile = format!(
+        "FROM {}\nRUN echo {} > /marker\nCMD [\"/marker\"]\n",
+        stack::base_image(),
+        Uuid::new_v4()
+    );
+    let first = run(&bench, &job(1, &dockerfile)).await.0.unwrap();
+    let before = bench.metrics.counts();
+    assert!(before.blobs_received > 0, "{before:?}");
+    let second = run(&bench, &job(1, &dockerfile)).await.0.unwrap();
+    let after = bench.metrics.counts();
+    assert_eq!(second.digest, first.digest);
+    assert_eq!(after.bytes_received, before.bytes_received);
+    assert_eq!(after.blobs_received, before.blobs_received);
+    assert!(second.cached_steps > 0 && second.size == first.size);
+    assert_eq!(second.cmd, ["/marker"]);
+
+    // Another organization has to show the bytes: that they are there is no right.
+    let foreign = run(&bench, &job(2, &dockerfile)).await.0.unwrap();
+    assert_eq!(foreign.digest, first.digest);
+    assert!(bench.metrics.counts().blobs_received > after.blobs_received);
+}
+
+#[tokio::test]
+async fn a_build_can_start_from_a_snapshot_of_its_own_organization_only() {
+    let bench = bench().await;
+    let base = format!("FROM {}\nRUN echo shared > /shared\n", stack::base_image());
+    let image = run(&bench, &job(1, &base)).await.0.unwrap();
+    let owner = Uuid::from_u128(1);
+    let from = format!(
+        "FROM {}/{owner}/snapshots@{}\nRUN cat /shared && echo {}\n",
+        bench.builder.address,
+        image.digest,
+        Uuid::new_v4()
+    );
+    let (own, lines) = run(&bench, &job(1, &from)).await;
+    own.unwrap();
+    assert!(lines.iter().any(|line| line.ends_with(" shared")), "{lines:?}");
+    let refused = run(&bench, &job(2, &from)).await.0.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::BaseImageUnavailable, "{refused:?}");
+}
