@@ -29,7 +29,10 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
         "slipway-domain" | "slipway-blobstore" | "slipway-context" => vec!["slipway-oci"],
         "slipway-api" | "slipway-bus" => vec!["slipway-domain", "slipway-oci"],
         "slipway-registry" | "slipway-scheduler" | "slipway-buildkit" => SHARED.to_vec(),
-        "slipway-worker" => [SHARED, &["slipway-buildkit", "slipway-registry"]].concat(),
+        "slipway-source" => vec!["slipway-oci"],
+        "slipway-worker" => {
+            [SHARED, &["slipway-buildkit", "slipway-registry", "slipway-source"]].concat()
+        }
         "slipway-loadtest" => vec!["slipway-api", "slipway-bus", "slipway-domain"],
         "slipway" => [
             SHARED,
