@@ -26,6 +26,7 @@ slipway_start() {
   trap slipway_stop EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
+  trap 'exit 129' HUP
   until [[ -e $ready ]]; do
     if ! kill -0 "$SLIPWAY_PID" 2>/dev/null; then
       tail -n 20 "$log" >&2
@@ -50,7 +51,7 @@ slipway_fresh() {
 }
 
 slipway_stop() {
-  trap '' INT TERM
+  trap '' INT TERM HUP
   kill -TERM "$SLIPWAY_PID" 2>/dev/null || return 0
   wait "$SLIPWAY_PID" || say "slipway dev ended with status $?"
 }

@@ -25,7 +25,7 @@ pub struct Config {
     pub authorities: Option<PathBuf>,
     /// How long one request waits for its answer.
     pub request_timeout: Duration,
-    /// How long [`connect`] goes on trying.
+    /// How long [`connect`](crate::connection::connect) goes on trying.
     pub patience: Duration,
     /// What the check of the server's age asks.
     pub check: VersionCheck,
