@@ -14,7 +14,7 @@ rust:
 	@deploy/dev/toolchain >/dev/null
 
 .PHONY: deps
-deps: rust ## bring what the machine lacks into .dev, and nothing else
+deps: rust ## bring what the machine lacks: into .dev, and as named Debian packages
 	@deploy/dev/stack deps
 
 .PHONY: demo

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use slipway_blobstore::Config as Store;
 use slipway_domain::job::RetryPolicy;
 use slipway_domain::{Class, Region};
 use slipway_runtime::config::Error;
@@ -24,13 +25,15 @@ pub struct File {
     pub public_url: Option<String>,
     /// NATS servers, for example `["nats://127.0.0.1:4222"]`.
     pub nats: Vec<String>,
+    /// NATS credentials file (JWT and nkey seed), if the servers want one.
+    pub nats_credentials: Option<PathBuf>,
     /// Store of build contexts: `file:///dir` or `s3://bucket/prefix`.
-    pub contexts: String,
+    pub contexts: Store,
     /// The region of requests that name none.
     pub default_region: Region,
     /// Every region.
     pub regions: BTreeMap<Region, RegionFile>,
-    /// Replicas of streams and buckets: 1 or 3.
+    /// Replicas of streams and buckets: 1, 3 or 5.
     #[serde(default = "one")]
     pub replicas: usize,
     /// How long a build may take. Default: 60 min.
@@ -57,7 +60,7 @@ pub struct RegionFile {
     #[serde(default = "only_cpu")]
     pub classes: Vec<Class>,
     /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
-    pub store: String,
+    pub store: Store,
 }
 
 /// What an organization may ask for. Sizes in GiB.
@@ -101,8 +104,10 @@ pub struct Config {
     pub public_url: Option<String>,
     /// NATS servers.
     pub nats: Vec<String>,
+    /// NATS credentials file.
+    pub nats_credentials: Option<PathBuf>,
     /// Store of build contexts.
-    pub contexts: String,
+    pub contexts: Store,
     /// The region of requests that name none.
     pub default_region: Region,
     /// Every region.
@@ -127,7 +132,7 @@ pub struct RegionConfig {
     /// Its classes, at least one.
     pub classes: Vec<Class>,
     /// Its object store.
-    pub store: String,
+    pub store: Store,
 }
 
 impl TryFrom<File> for Config {
@@ -163,6 +168,7 @@ impl TryFrom<File> for Config {
             listen: file.listen,
             public_url: file.public_url.map(|url| url.trim_end_matches('/').to_owned()),
             nats: file.nats,
+            nats_credentials: file.nats_credentials,
             contexts: file.contexts,
             default_region: file.default_region,
             regions,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use slipway_bus::Bus;
 use slipway_bus::events::EventDelivery;
-use slipway_domain::Region;
+use slipway_domain::failure::FailureKind;
 use slipway_domain::job::JobEvent;
 use slipway_domain::message::{EventMessage, VERSION, WorkerEvent};
+use slipway_domain::{Failure, Region};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,8 @@ use slipway_runtime::Tasks;
 
 /// Events of one region applied at the same time.
 const CONCURRENT: usize = 64;
+/// Bytes of a gibibyte, in which sizes are limited.
+const GIB: u64 = 1 << 30;
 /// Pause before an event that could not be stored is delivered again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ async fn handle(ledger: &Ledger, delivery: EventDelivery<EventMessage>) {
         // The subject is what the worker's permissions vouch for.
         return refuse(&delivery, "it speaks for another job or worker than its subject").await;
     }
-    let event = job_event(message);
+    let event = job_event(message, ledger.max_size());
     let outcome = match ledger.move_job(message.job, event).await {
         Ok(Moved::Applied) => {
             tracing::info!(
@@ -95,10 +98,19 @@ async fn refuse(delivery: &EventDelivery<EventMessage>, reason: &str) {
     }
 }
 
-fn job_event(message: &EventMessage) -> JobEvent {
+fn job_event(message: &EventMessage, max_size: u64) -> JobEvent {
     let (attempt, worker) = (message.attempt, message.worker.clone());
     match message.event.clone() {
         WorkerEvent::Started => JobEvent::Started { attempt, worker },
+        WorkerEvent::Published(image) if image.size > max_size => {
+            let reason = format!(
+                "Snapshot size ({:.2}GB) exceeds maximum allowed size of {}GB",
+                image.size as f64 / GIB as f64,
+                max_size / GIB
+            );
+            let failure = Failure::new(FailureKind::TooLarge, reason);
+            JobEvent::Failed { attempt, worker, failure }
+        }
         WorkerEvent::Published(image) => JobEvent::Published { attempt, worker, image },
         WorkerEvent::Failed(failure) => JobEvent::Failed { attempt, worker, failure },
     }

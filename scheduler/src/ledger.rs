@@ -92,6 +92,12 @@ impl Ledger {
         (Self { bus: bus.clone(), records, view, retry, limits, work }, receiver)
     }
 
+    /// Bytes that the image of a snapshot may have, compressed.
+    #[must_use]
+    pub fn max_size(&self) -> u64 {
+        u64::from(self.limits.snapshot_size) << 30
+    }
+
     /// Whether NATS can be reached.
     ///
     /// # Errors

@@ -25,12 +25,11 @@ use std::sync::Arc;
 
 use slipway_blobstore::Store;
 use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology};
-use slipway_bus::{Bus, bucket};
+use slipway_bus::{Bus, Credentials, bucket};
 use slipway_domain::{JobId, Region};
 use slipway_runtime::{Tasks, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use url::Url;
 
 use api::App;
 use config::Config;
@@ -52,14 +51,8 @@ pub enum Error {
     #[error("cannot store the bootstrap key")]
     Bootstrap(#[source] bucket::Error),
     /// An object store cannot be opened.
-    #[error("cannot open the object store `{url}`")]
-    Store {
-        /// Its address.
-        url: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot open an object store")]
+    Store(#[source] slipway_blobstore::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
@@ -83,13 +76,13 @@ pub enum Error {
 /// # Errors
 /// It cannot start.
 pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
+    let stores = open_stores(&config)?;
+    let contexts = open_store(&config.contexts)?;
     let bus = connect(&config).await?;
     bus.ensure(&topology(&config)).await.map_err(Error::Ensure)?;
     if let Some(key) = &config.bootstrap_key {
         bootstrap::ensure_key(&bus, key).await.map_err(Error::Bootstrap)?;
     }
-    let stores = open_stores(&config)?;
-    let contexts = open_store(&config.contexts)?;
     let view = Arc::new(View::default());
     let (ledger, work) = Ledger::new(&bus, view.clone(), config.retry, config.limits);
     let ledger = Arc::new(ledger);
@@ -133,8 +126,10 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
 
 async fn connect(config: &Config) -> Result<Bus, Error> {
     let servers = config.nats.clone();
-    let bus = slipway_bus::Config { servers, ..slipway_bus::Config::new("", "slipway-scheduler") };
-    slipway_bus::connect(&bus).await.map_err(Error::Connect)
+    let credentials = config.nats_credentials.clone().map_or(Credentials::None, Credentials::File);
+    let nats = slipway_bus::Config::new("", "slipway-scheduler");
+    let nats = slipway_bus::Config { servers, credentials, ..nats };
+    slipway_bus::connect(&nats).await.map_err(Error::Connect)
 }
 
 fn topology(config: &Config) -> Topology {
@@ -155,11 +150,8 @@ fn open_stores(config: &Config) -> Result<BTreeMap<Region, Store>, Error> {
     stores.map(|(region, settings)| Ok((region.clone(), open_store(&settings.store)?))).collect()
 }
 
-fn open_store(text: &str) -> Result<Store, Error> {
-    let failed = |source| Error::Store { url: text.to_owned(), source };
-    let url: Url = text.parse().map_err(|error| failed(Box::new(error) as _))?;
-    let store = Store::open(&slipway_blobstore::Config::new(url));
-    store.map_err(|error| failed(Box::new(error) as _))
+fn open_store(config: &slipway_blobstore::Config) -> Result<Store, Error> {
+    Store::open(config).map_err(Error::Store)
 }
 
 /// Starts to follow every bucket and returns when the view is complete.

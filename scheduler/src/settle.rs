@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bus, bucket};
@@ -32,6 +32,8 @@ use crate::view::{Entry, View};
 const CONCURRENT: usize = 64;
 /// Pause before settling again what failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// For less than this the queue recognises a message that it has had.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(9);
 /// How long a closed lease stays, which only spares work: a claim under it would
 /// be refused by the records anyway.
 const CLOSED_LEASE_TTL: Duration = Duration::from_secs(3600);
@@ -172,6 +174,11 @@ impl Settler {
             return Ok(Left::Nothing);
         };
         let queue = self.bus.jobs();
+        if Timestamp::now().duration_since(record.updated_at) > REMEMBERED {
+            // The queue no longer knows by itself that it has had the message; the
+            // reconciler sends one that is really lost.
+            return Ok(Left::Nothing);
+        }
         let published =
             queue.publish(&record.region, record.class, record.kind, record.id, *attempt, &message);
         published.await.map_err(Error::Dispatch)?;
@@ -286,13 +293,20 @@ impl Settler {
         Ok(())
     }
 
-    /// Whether another snapshot of the organization stands on the same image.
+    /// Whether another snapshot of the organization stands on the same image, or
+    /// may in a moment: a build that runs may have pushed it already. Then the
+    /// link stays, for the sweep of the object store.
     fn shared(&self, snapshot: &SnapshotRecord, digest: &slipway_oci::Digest) -> bool {
         let records = self.view.records();
-        records.of(&snapshot.organization).any(|other| {
-            other.value.id != snapshot.id
-                && other.value.region == snapshot.region
-                && other.value.state.image().is_some_and(|image| image.digest == *digest)
+        let mut others = records
+            .of(&snapshot.organization)
+            .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
+        others.any(|other| match &other.value.state {
+            SnapshotState::Active { image } => image.digest == *digest,
+            SnapshotState::Pending | SnapshotState::Building => true,
+            SnapshotState::BuildFailed { .. }
+            | SnapshotState::Error { .. }
+            | SnapshotState::Removing => false,
         })
     }
 }

@@ -162,6 +162,12 @@ fn build_spec(build: CreateBuildInfo) -> Result<BuildSpec, Error> {
              move long scripts into the build context"
         )));
     }
+    let escaped = serde_json::to_string(&build.dockerfile_content).map_or(0, |json| json.len());
+    if escaped > 2 * MAX_DOCKERFILE {
+        return Err(Error::Malformed(
+            "`buildInfo.dockerfileContent` has too many control characters".into(),
+        ));
+    }
     if build.context_hashes.len() > MAX_CONTEXTS {
         return Err(Error::Malformed(format!("more than {MAX_CONTEXTS} build contexts")));
     }
@@ -248,7 +254,8 @@ mod tests {
 
     fn regions() -> BTreeMap<Region, RegionConfig> {
         let region = |name: &str, classes: &[Class]| {
-            let config = RegionConfig { classes: classes.to_vec(), store: String::new() };
+            let store = slipway_blobstore::Config::new("memory:///".parse().unwrap());
+            let config = RegionConfig { classes: classes.to_vec(), store };
             (name.parse().unwrap(), config)
         };
         BTreeMap::from([

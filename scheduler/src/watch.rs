@@ -13,7 +13,7 @@ use slipway_domain::{Attempt, JobId, Region};
 use tokio::sync::oneshot;
 
 use crate::ledger::Ledger;
-use crate::view::{Key, Value, View};
+use crate::view::{Key, Value, View, Watched};
 
 /// Follows `bucket` for ever and hands each change to `apply`. `ready` is told
 /// when the first state is complete.
@@ -40,12 +40,14 @@ pub fn apply_record(view: &View, change: Change) {
     match change {
         Change::Put(entry) => {
             if let Some(value) = record(&entry) {
-                view.change_records(|records| records.put(value, entry.revision));
+                let change = Watched::Put(value);
+                view.change_records(|records| records.watched(change, entry.revision));
             }
         }
         Change::Deleted { key, revision, .. } => {
             if let Some(key) = Key::parse(&key) {
-                view.change_records(|records| records.delete(&key, revision));
+                let change = Watched::Deleted(key);
+                view.change_records(|records| records.watched(change, revision));
             }
         }
         Change::Reset => {

@@ -3,9 +3,11 @@
 //! [`File`] is what stands in the TOML file; [`Config`] is the same, checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use slipway_blobstore::Config as Store;
 use slipway_buildkit::Endpoint;
 use slipway_domain::worker::Gpu;
 use slipway_domain::{Class, Region, WorkerId};
@@ -26,12 +28,14 @@ pub struct File {
     pub gpu: Option<String>,
     /// NATS servers, for example `["nats://127.0.0.1:4222"]`.
     pub nats: Vec<String>,
+    /// NATS credentials file (JWT and nkey seed), if the servers want one.
+    pub nats_credentials: Option<PathBuf>,
     /// BuildKit: `docker:///var/run/docker.sock`, `unix:///…` or `tcp://host:port`.
     pub buildkit: String,
     /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
-    pub store: String,
+    pub store: Store,
     /// Store of build contexts, as the scheduler has it.
-    pub contexts: String,
+    pub contexts: Store,
     /// Address of the registry routes, which BuildKit must reach. Default:
     /// `127.0.0.1:0`, any free port.
     #[serde(default = "any_port")]
@@ -60,12 +64,14 @@ pub struct Config {
     pub gpu: Option<Gpu>,
     /// NATS servers.
     pub nats: Vec<String>,
+    /// NATS credentials file.
+    pub nats_credentials: Option<PathBuf>,
     /// BuildKit.
     pub buildkit: Endpoint,
     /// The region's object store.
-    pub store: String,
+    pub store: Store,
     /// Store of build contexts.
-    pub contexts: String,
+    pub contexts: Store,
     /// Address of the registry routes.
     pub listen: SocketAddr,
     /// Address of the registry routes for others, if it is another.
@@ -113,6 +119,7 @@ impl TryFrom<File> for Config {
             classes: file.classes,
             gpu,
             nats: file.nats,
+            nats_credentials: file.nats_credentials,
             buildkit,
             store: file.store,
             contexts: file.contexts,

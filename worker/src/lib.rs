@@ -23,9 +23,9 @@ pub use authorize::ApiKeys;
 
 use slipway_blobstore::Store;
 use slipway_buildkit::{Client, Endpoint, Kind};
+use slipway_bus::Credentials;
 use slipway_bus::connection::VersionCheck;
 use slipway_runtime::Tasks;
-use url::Url;
 
 use agent::Agent;
 use build::Builder;
@@ -49,14 +49,8 @@ pub enum Error {
         source: Box<slipway_buildkit::Error>,
     },
     /// An object store cannot be opened.
-    #[error("cannot open the object store `{url}`")]
-    Store {
-        /// Its address.
-        url: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot open an object store")]
+    Store(#[source] slipway_blobstore::Error),
     /// The registry's address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
@@ -80,12 +74,15 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let config = Arc::new(config);
     let nats = slipway_bus::Config {
         servers: config.nats.clone(),
+        credentials: config.nats_credentials.clone().map_or(Credentials::None, Credentials::File),
+        // A worker's permissions name this prefix, and nothing but its region.
+        inbox_prefix: Some(format!("_INBOX.{}", config.id)),
         check: VersionCheck::ServerVersion,
         ..slipway_bus::Config::new("", format!("slipway-worker-{}", config.id))
     };
     let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
-    let store = open_store(&config.store)?;
-    let contexts = Contexts::new(open_store(&config.contexts)?);
+    let store = Store::open(&config.store).map_err(Error::Store)?;
+    let contexts = Contexts::new(Store::open(&config.contexts).map_err(Error::Store)?);
     let (client, buildkit) = connect_buildkit(&config.buildkit).await?;
     let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
     tracing::info!(
@@ -112,11 +109,4 @@ async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error
     };
     let version = info.version.as_deref().unwrap_or("of unknown version");
     Ok((client, format!("{kind} {version}")))
-}
-
-fn open_store(text: &str) -> Result<Store, Error> {
-    let failed = |source| Error::Store { url: text.to_owned(), source };
-    let url: Url = text.parse().map_err(|error| failed(Box::new(error) as _))?;
-    let store = Store::open(&slipway_blobstore::Config::new(url));
-    store.map_err(|error| failed(Box::new(error) as _))
 }

@@ -78,7 +78,8 @@ impl Presence {
         }
     }
 
-    /// Gives signs of life until shutdown, then takes the last one back.
+    /// Gives signs of life: until shutdown as one that takes jobs, then as one
+    /// that does not, and takes the last one back when nothing runs any more.
     pub async fn announce(self, bus: Bus, shutdown: CancellationToken) {
         let leases = bus.bucket(&BucketName::Leases(self.config.region.clone()));
         let key = keys::worker(&self.config.id);
@@ -86,19 +87,23 @@ impl Presence {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = None;
         loop {
-            // Cancel-safe: an interval and a notification lose nothing here, since
-            // the whole record is written each time.
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                _ = ticks.tick() => {}
-                () = self.inner.changed.notified() => {}
+            let draining = shutdown.is_cancelled();
+            if draining && self.is_idle() {
+                break;
             }
-            match leases.put(&key, &self.record(false), Some(self.config.lease)).await {
+            match leases.put(&key, &self.record(draining), Some(self.config.lease)).await {
                 Ok(revision) => last = Some(revision),
                 Err(error) => {
                     let error = telemetry::chain(&error);
                     tracing::warn!(error, "the sign of life was not stored");
                 }
+            }
+            // Cancel-safe: nothing is lost here, since the whole record is written
+            // each time.
+            tokio::select! {
+                () = shutdown.cancelled(), if !draining => {}
+                _ = ticks.tick() => {}
+                () = self.inner.changed.notified() => {}
             }
         }
         if let Some(revision) = last
@@ -106,6 +111,10 @@ impl Presence {
         {
             tracing::debug!(error = telemetry::chain(&error), "the sign of life will expire");
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 

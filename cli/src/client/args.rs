@@ -35,7 +35,7 @@ Examples:
   slipway snapshot create hello
   slipway snapshot create team/app:1.0 --dockerfile docker/app.Dockerfile --context .
   slipway snapshot create app --build-arg VERSION=1.2 --build-arg HTTP_PROXY --target release
-  slipway snapshot create trainer --region us-east-1 --gpu 1 --memory 16 --detach
+  slipway snapshot create trainer --region us-east-1 --gpu 1 --memory 8 --detach
   slipway snapshot create app --json | jq -r 'select(.event==\"result\").digest'";
 
 const LOGS_HELP: &str = "\

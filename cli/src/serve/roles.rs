@@ -13,7 +13,7 @@ use slipway_runtime::telemetry::{self, Format};
 use slipway_runtime::{Tasks, tasks};
 
 /// How long a process may take to stop.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Options of a role.
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ where
     C: TryFrom<F, Error = config::Error>,
 {
     config::load::<F>(path).and_then(C::try_from).map_err(|error| {
-        eprintln!("error: {}", telemetry::chain(&error));
+        eprintln!("error: {}: {}", path.display(), telemetry::chain(&error));
         ExitCode::from(EXIT_USAGE)
     })
 }

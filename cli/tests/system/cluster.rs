@@ -31,19 +31,48 @@ pub struct Cluster {
     pub key: String,
     pub client: Client,
     workers: BTreeMap<String, Child>,
+    stores: Stores,
     folder: TempDir,
 }
 
 /// What a cluster is made of.
 pub struct Plan {
     pub workers: Vec<(&'static str, u32)>,
+    /// Where stores are: folders, or buckets of an S3 server.
+    pub stores: Stores,
     pub time_limit: &'static str,
     pub lease: &'static str,
 }
 
+/// Where object stores are.
+#[derive(Debug, Clone)]
+pub enum Stores {
+    Folders,
+    S3 { endpoint: String, bucket: String },
+}
+
+impl Stores {
+    /// The value of a store's key in a configuration file.
+    fn setting(&self, folder: &Path, name: &str) -> String {
+        match self {
+            Self::Folders => {
+                format!("\"file://{}\"", folder.join("stores").join(name).display())
+            }
+            Self::S3 { endpoint, bucket } => format!(
+                "{{ url = \"s3://{bucket}/{name}\", endpoint = \"{endpoint}\", allow_http = true }}"
+            ),
+        }
+    }
+}
+
 impl Default for Plan {
     fn default() -> Self {
-        Self { workers: vec![("us", 1)], time_limit: "10min", lease: "10s" }
+        Self {
+            workers: vec![("us", 1)],
+            stores: Stores::Folders,
+            time_limit: "10min",
+            lease: "10s",
+        }
     }
 }
 
@@ -59,13 +88,21 @@ impl Cluster {
         let key = format!("dtn_{:064x}", rand::random::<u128>());
         std::fs::write(folder.path().join("api-key"), &key).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        write_scheduler(folder.path(), &nats, any, plan.time_limit);
+        write_scheduler(folder.path(), &nats, any, &plan);
         let (scheduler, api) = start_scheduler(folder.path()).await;
         // A restarted scheduler is where clients and workers know it.
-        write_scheduler(folder.path(), &nats, api, plan.time_limit);
+        write_scheduler(folder.path(), &nats, api, &plan);
         let client = client(api, &key);
-        let mut cluster =
-            Self { nats, scheduler, api, key, client, workers: BTreeMap::new(), folder };
+        let mut cluster = Self {
+            nats,
+            scheduler,
+            api,
+            key,
+            client,
+            workers: BTreeMap::new(),
+            stores: plan.stores.clone(),
+            folder,
+        };
         for (region, count) in &plan.workers {
             for n in 1..=*count {
                 cluster.add_worker(region, n, plan.lease).await;
@@ -83,11 +120,11 @@ impl Cluster {
         let name = format!("{region}-{n}");
         let mut text = format!(
             "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nbuildkit = {:?}\n\
-             store = {:?}\ncontexts = {:?}\nlease = {lease:?}\n",
+             store = {}\ncontexts = {}\nlease = {lease:?}\n",
             self.nats.url(),
             stack::buildkit_endpoint(),
-            store(self.folder.path(), region),
-            store(self.folder.path(), "contexts"),
+            self.stores.setting(self.folder.path(), region),
+            self.stores.setting(self.folder.path(), "contexts"),
         );
         if region == "us-east-1" {
             text.push_str("classes = [\"cpu\", \"gpu\"]\ngpu = \"simulated\"\n");
@@ -240,24 +277,21 @@ async fn start_scheduler(folder: &Path) -> (Child, SocketAddr) {
     (child, address)
 }
 
-fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, time_limit: &str) {
+fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &Plan) {
+    let time_limit = plan.time_limit;
     let mut text = format!(
-        "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {:?}\ndefault_region = \"us\"\n\
+        "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
          build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n",
         nats.url(),
-        store(folder, "contexts"),
+        plan.stores.setting(folder, "contexts"),
         folder.join("api-key"),
     );
     for region in REGIONS {
         let classes = if region == "us-east-1" { r#"["cpu", "gpu"]"# } else { r#"["cpu"]"# };
-        let store = store(folder, region);
-        writeln!(text, "[regions.{region}]\nclasses = {classes}\nstore = {store:?}").unwrap();
+        let store = plan.stores.setting(folder, region);
+        writeln!(text, "[regions.{region}]\nclasses = {classes}\nstore = {store}").unwrap();
     }
     std::fs::write(folder.join("scheduler.toml"), text).unwrap();
-}
-
-fn store(folder: &Path, name: &str) -> String {
-    format!("file://{}", folder.join("stores").join(name).display())
 }
 
 async fn follow(

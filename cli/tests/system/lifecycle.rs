@@ -9,7 +9,7 @@ use slipway_api::types::{CreateBuildInfo, CreateSnapshot, ListSnapshots, Snapsho
 use slipway_domain::LogEvent;
 
 use crate::cluster::{
-    Cluster, LIMIT, Plan, assert_gapless, dockerfile, eventually, printed, ticking,
+    Cluster, LIMIT, Plan, Stores, assert_gapless, dockerfile, eventually, printed, ticking,
 };
 
 #[tokio::test]
@@ -101,6 +101,33 @@ fn blobs(store: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
         }
     }
     found
+}
+
+#[tokio::test]
+async fn a_region_can_keep_its_snapshots_in_s3() {
+    let endpoint = std::env::var("SLIPWAY_TEST_S3")
+        .expect("SLIPWAY_TEST_S3 is set: run `make test`, or eval \"$(deploy/dev/stack env)\"");
+    let bucket = format!("system-{}", uuid::Uuid::new_v4());
+    let made = reqwest::Client::new().put(format!("{endpoint}/{bucket}")).send().await.unwrap();
+    assert!(made.status().is_success(), "{}", made.status());
+    let plan = Plan { stores: Stores::S3 { endpoint, bucket }, ..Plan::default() };
+    let cluster = Cluster::with(plan).await;
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(context.path().join("a.txt"), "in a bucket").unwrap();
+    let build = CreateBuildInfo {
+        context_hashes: vec![cluster.upload(context.path()).await],
+        ..dockerfile("COPY a.txt /\nRUN cat /a.txt")
+    };
+    let (snapshot, log) = cluster.build("bucket", build).await;
+    assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
+    assert_eq!(printed(&log), ["in a bucket"]);
+    let manifest = skopeo(&["inspect"], &snapshot, &cluster.key);
+    assert_eq!(manifest["Digest"], snapshot.digest.as_deref().unwrap());
+    cluster.client.delete_snapshot("bucket").await.unwrap();
+    eventually("it is gone", async || {
+        cluster.client.snapshot("bucket").await.err().filter(|e| e.status() == Some(404))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -151,9 +151,8 @@ async fn foreign(response: Response) -> ApiError {
     let (code, fallback) = match status {
         StatusCode::NOT_FOUND => ("not_found", "there is no such endpoint"),
         StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "the endpoint has other methods"),
-        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ("bad_request", "")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the request is too large"),
+        status if status.is_client_error() => ("bad_request", ""),
         _ => ("error", ""),
     };
     // Daytona's server answers 400 to every body that it cannot read.

@@ -8,7 +8,7 @@ use slipway_domain::worker::{Gpu, WorkerRecord};
 
 use super::{ApiError, App, Caller};
 
-/// `GET /api/health`: 200 while this process serves.
+/// `GET /api/health`: 200 while requests can be served, 503 without NATS.
 pub async fn health(State(app): State<App>) -> Result<Json<serde_json::Value>, ApiError> {
     app.ledger.check_connected()?;
     Ok(Json(serde_json::json!({ "status": "ok" })))

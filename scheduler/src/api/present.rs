@@ -113,6 +113,7 @@ pub fn waiting(record: &JobRecord, fleet: &Fleet) -> Option<String> {
     }
     match not_before {
         Some(time) => Some(format!("attempt {attempt} starts at {time:.0}")),
+        None if fleet.has_free_slot(region, class) => None,
         None => Some(format!("for a free worker of class {class} in {region}")),
     }
 }

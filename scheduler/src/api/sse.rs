@@ -1,7 +1,8 @@
 //! A job's log as server-sent events.
 //!
-//! Event names: `log` (an entry), `end` (the last entry), and `job` (the job
-//! moved or waits for another reason; no id, so that it never disturbs resuming).
+//! Event names: `log` (an entry), `end` (the last entry), `job` (the job moved or
+//! waits for another reason) and `interrupted` (the log cannot be read now). The
+//! last two have no id, so that they never disturb resuming.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -27,6 +27,18 @@ impl Fleet {
         here.any(|worker| worker.classes.contains(&class) && !worker.draining)
     }
 
+    /// Whether a worker that takes the class has a free slot, so that a job there
+    /// is claimed in a moment.
+    #[must_use]
+    pub fn has_free_slot(&self, region: &Region, class: Class) -> bool {
+        let mut here = self.workers.values().filter(|worker| worker.region == *region);
+        here.any(|worker| {
+            worker.classes.contains(&class)
+                && !worker.draining
+                && worker.running.len() < worker.slots as usize
+        })
+    }
+
     /// `host:port` of the region's registry routes: those of any live worker.
     #[must_use]
     pub fn registry(&self, region: &Region) -> Option<&str> {

@@ -15,7 +15,7 @@ use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use tokio::sync::watch;
 
 pub use fleet::Fleet;
-pub use records::{Entry, Key, Records, Value};
+pub use records::{Entry, Key, Records, Value, Watched};
 
 /// What the scheduler knows. Share it in an `Arc`.
 #[derive(Debug)]

@@ -50,6 +50,15 @@ pub enum Value {
     Job(JobRecord),
 }
 
+/// A change that the watch brought.
+#[derive(Debug)]
+pub enum Watched {
+    /// A value was written.
+    Put(Value),
+    /// A value was deleted.
+    Deleted(Key),
+}
+
 /// All snapshots and jobs.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -60,6 +69,8 @@ pub struct Records {
     open: HashSet<JobId>,
     /// Snapshots that a reconciler has yet to remove.
     removing: HashSet<SnapshotId>,
+    /// The last revision that the watch brought.
+    watched: u64,
 }
 
 impl Records {
@@ -69,7 +80,7 @@ impl Records {
         self.snapshots.get(id)
     }
 
-    /// A snapshot of an organization, by its id or, failing that, by its name.
+    /// A snapshot of an organization, by its name or, failing that, by its id.
     #[must_use]
     pub fn find(
         &self,
@@ -106,8 +117,28 @@ impl Records {
         self.removing.iter().filter_map(|id| self.snapshots.get(id))
     }
 
-    /// Takes a value in, unless a newer one is there.
+    /// Takes in a change that the watch brought.
+    pub fn watched(&mut self, change: Watched, revision: u64) {
+        match change {
+            Watched::Put(value) => self.store(value, revision),
+            Watched::Deleted(key) => self.delete(&key, revision),
+        }
+        self.watched = self.watched.max(revision);
+    }
+
+    /// Takes in a value that was read or written past the watch. One that the
+    /// watch has passed and that is not here was deleted since.
     pub fn put(&mut self, value: Value, revision: u64) {
+        let known = match &value {
+            Value::Snapshot(record) => self.snapshots.contains_key(&record.id),
+            Value::Job(record) => self.jobs.contains_key(&record.id),
+        };
+        if known || revision > self.watched {
+            self.store(value, revision);
+        }
+    }
+
+    fn store(&mut self, value: Value, revision: u64) {
         match value {
             Value::Snapshot(record) => self.put_snapshot(record, revision),
             Value::Job(record) => self.put_job(record, revision),
@@ -141,7 +172,7 @@ impl Records {
     }
 
     /// Forgets what a key held, unless it was written again later.
-    pub fn delete(&mut self, key: &Key, revision: u64) {
+    fn delete(&mut self, key: &Key, revision: u64) {
         match key {
             Key::Snapshot(id) => self.delete_snapshot(id, revision),
             Key::Job(id) => {
@@ -207,12 +238,17 @@ mod tests {
         newer.updated_at = jiff::Timestamp::from_second(9).unwrap();
         records.put(Value::Job(newer.clone()), 5);
         records.put(Value::Job(job(1)), 4);
-        records.delete(&Key::Job(newer.id), 3);
+        records.watched(Watched::Deleted(Key::Job(newer.id)), 3);
         assert_eq!(*records.job(&newer.id).unwrap().value, newer);
         assert_eq!(records.open_jobs().count(), 1);
-        records.delete(&Key::Job(newer.id), 6);
+        records.watched(Watched::Deleted(Key::Job(newer.id)), 6);
         assert!(records.job(&newer.id).is_none());
         assert_eq!(records.open_jobs().count(), 0);
+        // A read that began before the deletion does not bring it back.
+        records.put(Value::Job(newer.clone()), 5);
+        assert!(records.job(&newer.id).is_none());
+        records.put(Value::Job(newer.clone()), 7);
+        assert!(records.job(&newer.id).is_some());
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub region_ids: Vec<String>,
     /// What an OCI client in its region pulls, `host/repository@digest`; set
-    /// once it is active.
+    /// while it is active and a worker of its region serves the registry.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "ref")]
     pub reference: Option<String>,
     /// Digest of the image's manifest; set once it is active. Slipway's own.

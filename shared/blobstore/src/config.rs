@@ -19,23 +19,52 @@ use url::Url;
 use crate::error::{BoxError, Error};
 use crate::store::{Backend, Limits};
 
-/// A store's settings.
+/// A store's settings. In a file they are the URL alone, or a table of these
+/// keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Setting")]
 pub struct Config {
     /// `file:///folder` (made if it does not exist), `s3://bucket/prefix`, or
     /// `memory:///` for tests.
     pub url: Url,
     /// Address of an S3-compatible server, for example
     /// `http://127.0.0.1:9000`; without it, Amazon's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Url>,
     /// Region of the bucket; without it, `AWS_REGION` or `us-east-1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Allows an endpoint without TLS.
-    #[serde(default)]
+    /// Allows an endpoint without TLS, as `AWS_ALLOW_HTTP=true` does.
     pub allow_http: bool,
+}
+
+/// The two forms of the settings in a file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Url(Url),
+    Table(Table),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    url: Url,
+    endpoint: Option<Url>,
+    region: Option<String>,
+    #[serde(default)]
+    allow_http: bool,
+}
+
+impl From<Setting> for Config {
+    fn from(setting: Setting) -> Self {
+        match setting {
+            Setting::Url(url) => Self::new(url),
+            Setting::Table(Table { url, endpoint, region, allow_http }) => {
+                Self { url, endpoint, region, allow_http }
+            }
+        }
+    }
 }
 
 /// S3 does not finish in one request what exceeds this many bytes of copy.
@@ -82,9 +111,11 @@ impl Config {
 
     fn open_s3(&self) -> Result<Backend, BoxError> {
         let bucket = self.url.host_str().ok_or("URL names no bucket")?;
+        let allowed = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true");
+        let client = client_options().with_allow_http(self.allow_http || allowed);
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_client_options(client_options().with_allow_http(self.allow_http))
+            .with_client_options(client)
             .with_retry(RetryConfig {
                 max_retries: 5,
                 retry_timeout: Duration::from_secs(30),

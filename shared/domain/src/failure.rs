@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The reason an attempt ended without an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// What went wrong; decides between ending the job and trying again.
     pub kind: FailureKind,
@@ -57,6 +58,8 @@ pub enum FailureKind {
     ContextInvalid,
     /// The result is not for the platform that was asked for.
     PlatformMismatch,
+    /// The result is larger than allowed.
+    TooLarge,
     /// It took longer than allowed.
     TimedOut,
     /// The job's message cannot be understood by this worker.
@@ -97,6 +100,7 @@ impl FailureKind {
             | Self::ContextMissing
             | Self::ContextInvalid
             | Self::PlatformMismatch
+            | Self::TooLarge
             | Self::TimedOut
             | Self::JobInvalid
             | Self::Cancelled => Cause::Input,

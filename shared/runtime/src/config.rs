@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 /// Exit code for a bad command line or configuration (`EX_USAGE`, sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// The configuration cannot be used. Display names the file and the key.
+/// The configuration cannot be used. Display names the key; who reports it names
+/// the file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.

@@ -39,7 +39,7 @@ pub(crate) struct Target {
 /// What a BuildKit says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// Its version, where it knows it; a Docker Engine often does not.
+    /// Its version; that of the Docker Engine where its BuildKit does not know it.
     pub version: Option<String>,
     /// Part of a Docker Engine, or a buildkitd of its own.
     pub kind: Kind,
@@ -99,11 +99,16 @@ impl Client {
             .map_err(|status| Error::transport(status.message()))?;
         let worker = workers.into_iter().next().unwrap_or_default();
         let kind = kind_of(&worker.labels);
+        let version = version
+            .and_then(|answer| answer.into_inner().buildkit_version)
+            .map(|version| version.version)
+            .filter(|version| !version.is_empty() && !version.contains("unknown"));
+        let version = match (version, self.endpoint()) {
+            (None, Endpoint::Docker(path)) => dial::engine_version(path).await,
+            (version, _) => version,
+        };
         Ok(Info {
-            version: version
-                .and_then(|answer| answer.into_inner().buildkit_version)
-                .map(|version| version.version)
-                .filter(|version| !version.is_empty() && !version.contains("unknown")),
+            version,
             kind,
             platforms: platforms(&worker.platforms),
             snapshotter: worker.labels.get(SNAPSHOTTER_LABEL).cloned(),

@@ -116,18 +116,7 @@ async fn upgrade(path: &Path) -> io::Result<impl AsyncRead + AsyncWrite + use<>>
         Upgrade: h2c\r\nContent-Length: 0\r\n\r\n";
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(REQUEST).await?;
-    let mut head = Vec::with_capacity(1024);
-    let end = loop {
-        if stream.read_buf(&mut head).await? == 0 {
-            return Err(io::Error::other("connection closed during the upgrade to gRPC"));
-        }
-        if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if head.len() > MAX_UPGRADE_HEAD {
-            return Err(io::Error::other("answer to the upgrade to gRPC is too long"));
-        }
-    };
+    let (mut head, end) = read_head(&mut stream).await?;
     if !head.starts_with(b"HTTP/1.1 101 ") {
         let status = String::from_utf8_lossy(&head[..end]);
         let status = status.lines().next().unwrap_or_default();
@@ -137,4 +126,35 @@ async fn upgrade(path: &Path) -> io::Result<impl AsyncRead + AsyncWrite + use<>>
     let surplus = Cursor::new(head.split_off(end));
     let (reader, writer) = stream.into_split();
     Ok(tokio::io::join(surplus.chain(reader), writer))
+}
+
+/// Reads an answer's head; returns what was read and where the head ends.
+async fn read_head(stream: &mut UnixStream) -> io::Result<(Vec<u8>, usize)> {
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(io::Error::other("connection closed before an answer"));
+        }
+        if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok((head, at + 4));
+        }
+        if head.len() > MAX_UPGRADE_HEAD {
+            return Err(io::Error::other("the head of the answer is too long"));
+        }
+    }
+}
+
+/// The version of the Docker Engine at `path`, which its BuildKit does not tell:
+/// every answer of an engine has it, as `Server: Docker/26.1.5 (linux)`.
+pub(crate) async fn engine_version(path: &Path) -> Option<String> {
+    const REQUEST: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n";
+    let ask = async {
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(REQUEST).await?;
+        read_head(&mut stream).await
+    };
+    let (head, end) = tokio::time::timeout(CONNECT_DEADLINE, ask).await.ok()?.ok()?;
+    let head = String::from_utf8_lossy(&head[..end]).into_owned();
+    let server = head.lines().find_map(|line| line.strip_prefix("Server: Docker/"))?;
+    server.split_whitespace().next().map(ToOwned::to_owned)
 }

@@ -33,10 +33,10 @@ pub struct DevArgs {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// BuildKit to use: docker:///SOCKET, unix:///SOCKET or tcp://HOST:PORT
-    /// [default: a Docker Engine or buildkitd found on this machine]
+    /// [default: BUILDKIT_HOST, DOCKER_HOST, or a socket found on this machine]
     #[arg(long, env = "SLIPWAY_BUILDKIT", value_name = "ENDPOINT")]
     buildkit: Option<String>,
-    /// nats-server to use, 2.15.1 or newer [default: the one on PATH]
+    /// nats-server to use, 2.15.1 or newer [default: one beside this program, or on PATH]
     #[arg(long, env = "SLIPWAY_NATS_SERVER", value_name = "PROGRAM")]
     nats_server: Option<PathBuf>,
     /// Workers in each region

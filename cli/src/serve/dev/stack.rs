@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(60);
 /// Between two looks at something that starts.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a child may take to stop.
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The running children.
 #[derive(Debug)]
