@@ -117,7 +117,7 @@ impl App {
     fn job(&self, state: &str, waiting: Option<&str>) -> Value {
         let failure = json!({
             "kind": "run_failed", "message": "RUN make failed with exit code 2",
-            "location": {"line": 3, "snippet": "RUN make \\\n    all"}, "exit_code": 2,
+            "location": {"line": 3, "snippet": "RUN make \\\n    all"}, "exitCode": 2,
         });
         let ended = self.behaviour.fails && state != "running" && waiting.is_none();
         json!({
