@@ -49,9 +49,13 @@ impl NatsServer {
         let folder = TempDir::with_prefix("slipway-nats-").expect("a temporary folder can be made");
         let mut text = String::new();
         let store = folder.path().join("store");
+        // By itself the server takes three quarters of the free disk as its
+        // limit, and refuses streams that reserve more: tests are small, and
+        // must not depend on how full the disk is.
         writeln!(
             text,
-            "jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{configuration}"
+            "jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n\
+             {configuration}"
         )
         .expect("a string takes what is written to it");
         fs::write(folder.path().join("nats.conf"), text).expect("the configuration can be written");

@@ -26,10 +26,11 @@ const SHARED: &[&str] = &[
 fn allowed(package: &str) -> Option<Vec<&'static str>> {
     Some(match package {
         "slipway-oci" | "slipway-runtime" | "slipway-testkit" => vec![],
-        "slipway-domain" | "slipway-blobstore" | "slipway-context" => vec!["slipway-oci"],
+        "slipway-domain" | "slipway-blobstore" | "slipway-context" | "slipway-source" => {
+            vec!["slipway-oci"]
+        }
         "slipway-api" | "slipway-bus" => vec!["slipway-domain", "slipway-oci"],
         "slipway-registry" | "slipway-scheduler" | "slipway-buildkit" => SHARED.to_vec(),
-        "slipway-source" => vec!["slipway-oci"],
         "slipway-worker" => {
             [SHARED, &["slipway-buildkit", "slipway-registry", "slipway-source"]].concat()
         }
