@@ -75,9 +75,8 @@ fn parse(text: &str) -> Vec<Offer> {
 }
 
 fn token(text: &str) -> Option<(&str, &str)> {
-    let is_end = |letter: char| {
-        !(letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter))
-    };
+    let is_end =
+        |letter: char| !(letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter));
     let end = text.find(is_end).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }

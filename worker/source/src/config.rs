@@ -17,8 +17,7 @@ pub struct File {
     /// Hosts to ask first, by the host that a reference names:
     /// `"docker.io" = ["mirror.example.com"]`. The named host comes last.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts that may be spoken to without TLS, or with a certificate that
-    /// nobody vouches for. Loopback always may.
+    /// Hosts that may be spoken to without TLS. Loopback always may.
     pub insecure: Vec<String>,
     /// PEM files with certificate authorities beside those of the system.
     pub authorities: Vec<PathBuf>,
@@ -94,9 +93,8 @@ impl TryFrom<File> for Config {
             let hosts = hosts.into_iter().map(host).collect::<Result<Vec<_>, _>>()?;
             mirrors.insert(host(name)?, hosts);
         }
-        let read = |path: PathBuf| {
-            std::fs::read(&path).map_err(|source| Error::Read { path, source })
-        };
+        let read =
+            |path: PathBuf| std::fs::read(&path).map_err(|source| Error::Read { path, source });
         Ok(Self {
             mirrors,
             insecure: file.insecure.into_iter().map(host).collect::<Result<_, _>>()?,

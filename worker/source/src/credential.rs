@@ -72,10 +72,10 @@ impl Credential {
         };
         let sent = self.basic();
         let forms = [Some(secret), sent.as_ref()].into_iter().flatten();
-        forms.map(|form| form.expose_secret()).filter(|form| !form.is_empty()).fold(
-            text.to_owned(),
-            |text, form| text.replace(form, "***"),
-        )
+        forms
+            .map(|form| form.expose_secret())
+            .filter(|form| !form.is_empty())
+            .fold(text.to_owned(), |text, form| text.replace(form, "***"))
     }
 }
 
@@ -122,11 +122,7 @@ pub struct NoCredentials;
 
 #[async_trait]
 impl CredentialSource for NoCredentials {
-    async fn credential(
-        &self,
-        _: &str,
-        _: &RepositoryName,
-    ) -> Result<Credential, CredentialError> {
+    async fn credential(&self, _: &str, _: &RepositoryName) -> Result<Credential, CredentialError> {
         Ok(Credential::Anonymous)
     }
 }

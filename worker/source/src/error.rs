@@ -98,9 +98,7 @@ pub enum Error {
         fault: RedirectFault,
     },
     /// HTML where an image should be.
-    #[error(
-        "`{0}` answered with a web page: it is no registry, or a login page stands before it"
-    )]
+    #[error("`{0}` answered with a web page: it is no registry, or a login page stands before it")]
     WebPage(String),
     /// Success that carries an error.
     #[error("the registry `{host}` answered with an error instead of content: {reason}")]

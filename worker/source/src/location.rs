@@ -49,9 +49,8 @@ pub(crate) fn authority(url: &Url) -> String {
 
 /// `host` or `host:port`, and nothing that a URL could read as more.
 pub(crate) fn is_authority(text: &str) -> bool {
-    let forbidden = |letter: char| {
-        letter.is_whitespace() || letter.is_control() || "/\\@?#%".contains(letter)
-    };
+    let forbidden =
+        |letter: char| letter.is_whitespace() || letter.is_control() || "/\\@?#%".contains(letter);
     if text.is_empty() || text.contains(forbidden) {
         return false;
     }
@@ -75,10 +74,14 @@ mod tests {
     #[test]
     fn loopback_may_be_plain_and_others_only_when_configured() {
         let config = Config { insecure: ["lan:5000".into()].into(), ..Config::default() };
-        for plain in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "LAN:5000"] {
+        for plain in
+            ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "LAN:5000"]
+        {
             assert!(Location::new(plain, &config).may_be_plain, "{plain}");
         }
-        for tls in ["lan", "lan:5001", "localhost.example.com", "128.0.0.1", "127.0.0.1.nip.io", "[::2]"] {
+        for tls in
+            ["lan", "lan:5001", "localhost.example.com", "128.0.0.1", "127.0.0.1.nip.io", "[::2]"]
+        {
             assert!(!Location::new(tls, &config).may_be_plain, "{tls}");
         }
     }
@@ -88,7 +91,8 @@ mod tests {
         let mirrors = [("docker.io".to_owned(), vec!["mirror".to_owned()])];
         let config = Config { mirrors: mirrors.into(), ..Config::default() };
         let all = Location::all("docker.io", &config);
-        let all: Vec<_> = all.iter().map(|one| (one.name.as_str(), one.authority.as_str())).collect();
+        let all: Vec<_> =
+            all.iter().map(|one| (one.name.as_str(), one.authority.as_str())).collect();
         assert_eq!(all, [("mirror", "mirror"), ("docker.io", "registry-1.docker.io")]);
         assert_eq!(Location::all("ghcr.io", &config).len(), 1);
     }
