@@ -20,6 +20,7 @@ mod error;
 mod follow;
 mod format;
 mod interrupt;
+mod loadtest;
 mod logs;
 mod report;
 mod screen;
@@ -62,6 +63,9 @@ pub enum Command {
     /// Look at the regions where snapshots can be made
     #[command(subcommand)]
     Region(RegionCommand),
+    /// Drive the server with work, measure it and check what it answers
+    #[command(subcommand)]
+    Loadtest(loadtest::Command),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -107,6 +111,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Job(JobCommand::Get(args)) => show::job(&client, &args).await,
         Command::Worker(WorkerCommand::List(args)) => show::workers(&client, &args).await,
         Command::Region(RegionCommand::List(args)) => show::regions(&client, &args).await,
+        Command::Loadtest(command) => loadtest::run(client, command).await,
         Command::Completions { .. } => Ok(()),
     }
 }

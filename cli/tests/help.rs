@@ -33,6 +33,9 @@ fn help_teaches() {
         "worker list",
         "region",
         "region list",
+        "loadtest",
+        "loadtest builds",
+        "loadtest logs",
         "completions",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

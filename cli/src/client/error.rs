@@ -110,6 +110,17 @@ pub enum Error {
     /// Some of several operations failed; everything was said already.
     #[error("not everything was done")]
     Partly,
+    /// The load test does not fit on the server.
+    #[error("the load test was not begun")]
+    Loadtest(#[source] slipway_loadtest::Error),
+    /// A report cannot be written.
+    #[error("writing the report `{}`", path.display())]
+    Report {
+        /// Its path.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted {
@@ -137,6 +148,8 @@ impl Error {
             | Self::BadArgument { .. }
             | Self::Dockerfile { .. }
             | Self::Ignore(_)
+            | Self::Loadtest(_)
+            | Self::Report { .. }
             | Self::Pack(pack::Error::Root { .. })
             | Self::Api(Api::BadName(_) | Api::BadBase(_) | Api::BadKey) => Exit::Usage,
             Self::Api(Api::Unreachable { .. } | Api::Interrupted { .. } | Api::Unstable { .. }) => {
@@ -163,6 +176,11 @@ impl Error {
             }
             Self::Dockerfile { .. } => "name another one with --dockerfile",
             Self::Pack(pack::Error::Root { .. }) => "name another folder with --context",
+            Self::Loadtest(_) => {
+                "give a smaller --concurrency, delete snapshots, or say with --quota what the\n\
+                 server allows"
+            }
+            Self::Report { .. } => "name another file with --json",
             Self::Changing(_) => {
                 "stop what writes there, or leave its files out with a `.dockerignore`"
             }

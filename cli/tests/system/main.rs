@@ -9,4 +9,5 @@ mod dev;
 mod failures;
 mod faults;
 mod lifecycle;
+mod loadtest;
 mod logs;

@@ -1,0 +1,248 @@
+//! `slipway loadtest`: what the command line says becomes a plan, and what the
+//! run found out is shown.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use slipway_api::Client;
+use slipway_loadtest::{Report, Run, builds, logs};
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::interrupt::Interrupt;
+
+/// `slipway loadtest …`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make many small builds, and time each from its request to the active snapshot
+    #[command(after_help = BUILDS_HELP)]
+    Builds(Builds),
+    /// Let many readers follow the log of one build, and compare what they got
+    #[command(after_help = LOGS_HELP)]
+    Logs(Logs),
+}
+
+const BUILDS_HELP: &str = "\
+Every snapshot is deleted as soon as its build is over, and also on Ctrl-C. What
+the rows of the table mean is explained in loadtest/README.md.
+
+Examples:
+  slipway loadtest builds
+  slipway loadtest builds --count 500 --concurrency 20 --region us --json report.json
+  slipway loadtest builds --count 200 --rate 5 --concurrency 25
+  slipway loadtest builds --dockerfile Dockerfile --no-cache";
+
+const LOGS_HELP: &str = "\
+The image needs a shell, `seq` and `sleep`, and a worker must be able to pull it.
+
+Examples:
+  slipway loadtest logs --lines 100000 --followers 20
+  slipway loadtest logs --lines 2000 --rate 200 --followers 1000";
+
+/// `slipway loadtest builds`
+#[derive(Debug, Args)]
+pub struct Builds {
+    /// Builds in all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Builds at once, at most
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// Builds begun per second; times then count from when a build was due [default: the next
+    /// one begins when one ends]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Dockerfile to build without a context; it is given another build argument
+    /// SLIPWAY_LOADTEST for every build [default: one small layer, from scratch]
+    #[arg(short = 'f', long, value_name = "FILE")]
+    dockerfile: Option<PathBuf>,
+    /// Run every step anew instead of taking it from the cache
+    #[arg(long)]
+    no_cache: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `slipway loadtest logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Lines that the build prints
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    lines: u64,
+    /// Readers who follow it
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    followers: u16,
+    /// Lines printed per second, at most [default: as fast as they come]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Image whose shell prints them
+    #[arg(long, env = "SLIPWAY_BASE_IMAGE", value_name = "IMAGE", default_value = "busybox")]
+    image: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Options of every scenario.
+#[derive(Debug, Args)]
+struct Common {
+    /// Region to build in [default: the server's]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// How long a build may take before it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = time)]
+    timeout: Duration,
+    /// Snapshots that the server lets the organization hold
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    quota: usize,
+    /// Write the report to this file as JSON, too; `-` writes it instead of the text
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("not a rate above 0".to_owned()) }
+}
+
+fn time(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+/// Runs the command.
+pub async fn run(client: Client, command: Command) -> Result<(), Error> {
+    let interrupt = Interrupt::install();
+    let run = Run::new(client, CancellationToken::new());
+    match command {
+        Command::Builds(mut args) => {
+            let out = Out::open(args.common.json.take())?;
+            let plan = args.plan()?;
+            out.show(&stoppable(&run, &interrupt, builds::run(&run, plan)).await?)
+        }
+        Command::Logs(mut args) => {
+            let out = Out::open(args.common.json.take())?;
+            let plan = args.plan();
+            out.show(&stoppable(&run, &interrupt, logs::run(&run, plan)).await?)
+        }
+    }
+}
+
+impl Builds {
+    fn plan(self) -> Result<builds::Plan, Error> {
+        let dockerfile = match self.dockerfile {
+            None => builds::DOCKERFILE.to_owned(),
+            Some(path) => std::fs::read_to_string(&path)
+                .map_err(|source| Error::Dockerfile { path, source })?,
+        };
+        Ok(builds::Plan {
+            count: self.count,
+            concurrency: self.concurrency.into(),
+            rate: self.rate,
+            region: self.common.region,
+            dockerfile,
+            no_cache: self.no_cache,
+            limit: self.common.timeout,
+            quota: self.common.quota,
+        })
+    }
+}
+
+impl Logs {
+    fn plan(self) -> logs::Plan {
+        logs::Plan {
+            lines: self.lines,
+            followers: self.followers.into(),
+            rate: self.rate,
+            image: self.image,
+            region: self.common.region,
+            limit: self.common.timeout,
+            quota: self.common.quota,
+        }
+    }
+}
+
+/// Lets Ctrl-C end a scenario in order: it cleans up and still reports.
+async fn stoppable(
+    run: &Run,
+    interrupt: &Interrupt,
+    scenario: impl Future<Output = Result<Report, slipway_loadtest::Error>>,
+) -> Result<Report, Error> {
+    let mut scenario = pin!(scenario);
+    // Cancel-safe: the scenario goes on below.
+    let report = tokio::select! {
+        report = &mut scenario => report,
+        () = interrupt.pressed() => {
+            run.stop().cancel();
+            scenario.await
+        }
+    };
+    report.map_err(|error| match error {
+        slipway_loadtest::Error::Api(error) => Error::Api(error),
+        error @ slipway_loadtest::Error::NoRoom { .. } => Error::Loadtest(error),
+    })
+}
+
+/// Where the report goes.
+enum Out {
+    Text,
+    Json,
+    Both { path: PathBuf, file: File },
+}
+
+impl Out {
+    /// Opened before the run, so that no run is made in vain.
+    fn open(json: Option<PathBuf>) -> Result<Self, Error> {
+        match json {
+            None => Ok(Self::Text),
+            Some(path) if path == Path::new("-") => Ok(Self::Json),
+            Some(path) => match File::create(&path) {
+                Ok(file) => Ok(Self::Both { path, file }),
+                Err(source) => Err(Error::Report { path, source }),
+            },
+        }
+    }
+
+    /// Shows the report, and says what it means for the exit code.
+    fn show(self, report: &Report) -> Result<(), Error> {
+        match self {
+            Self::Text => write!(io::stdout(), "{report}")?,
+            Self::Json => write_json(io::stdout(), report)?,
+            Self::Both { path, file } => {
+                write!(io::stdout(), "{report}")?;
+                let written = write_json(file, report);
+                written.map_err(|source| Error::Report { path, source })?;
+            }
+        }
+        if report.stopped {
+            let advice = Some("interrupted; the figures are those until then".to_owned());
+            return Err(Error::Interrupted { advice });
+        }
+        if report.is_success() { Ok(()) } else { Err(Error::Partly) }
+    }
+}
+
+fn write_json(mut to: impl io::Write, report: &Report) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut to, report)?;
+    writeln!(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn a_rate_is_above_zero() {
+        assert_eq!(rate("2.5"), Ok(2.5));
+        for bad in ["0", "-1", "inf", "nan", "fast"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The load test, tiny: that it measures, checks, and cleans up behind itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use slipway_testkit::{Child, stack};
+
+use crate::cluster::{Cluster, LIMIT, dockerfile, eventually};
+
+/// Runs `slipway loadtest` against a cluster.
+fn loadtest(cluster: &Cluster, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command
+        .arg("loadtest")
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env("SLIPWAY_API_URL", format!("http://{}/api", cluster.api))
+        .env("SLIPWAY_API_KEY", &cluster.key)
+        .env("SLIPWAY_BASE_IMAGE", stack::base_image());
+    Child::spawn(command).unwrap()
+}
+
+/// Its exit code and everything it printed.
+async fn ended(child: &Child) -> (Option<i32>, String) {
+    let status = tokio::time::timeout(LIMIT, child.wait()).await.unwrap();
+    (status.code(), child.output().lines().join("\n"))
+}
+
+fn report(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn row<'a>(report: &'a Value, list: &str, name: &str) -> &'a Value {
+    let rows = report[list].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}: {report:#}"))
+}
+
+/// How many snapshots there are that are not on their way out.
+async fn left(cluster: &Cluster) -> usize {
+    let all = cluster.client.list_snapshots(&Default::default()).await.unwrap();
+    all.items.iter().filter(|snapshot| snapshot.state != "removing").count()
+}
+
+#[tokio::test]
+async fn builds_are_timed_and_deleted() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let to = json.to_str().unwrap();
+    let args = ["builds", "--count", "5", "--concurrency", "2", "--region", "us", "--rate", "20"];
+    let child = loadtest(&cluster, &[&args[..], &["--json", to]].concat());
+    let (code, output) = ended(&child).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("submit answer"), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "figures", "active")["value"], 5.0);
+    for name in ["late start", "submit answer", "claim", "first log line", "active"] {
+        assert_eq!(row(&report, "latencies", name)["count"], 5, "{name}");
+    }
+    let p50 = |name| row(&report, "latencies", name)["p50"].as_f64().unwrap();
+    assert!(p50("submit answer") < p50("first log line"), "{report:#}");
+    assert!(p50("first log line") <= p50("active"), "{report:#}");
+    assert_eq!(left(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn builds_that_fail_are_counted_by_reason() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let failing = folder.path().join("Dockerfile");
+    std::fs::write(&failing, dockerfile("RUN exit 7").dockerfile_content).unwrap();
+    let args = ["builds", "--count", "2", "--dockerfile", failing.to_str().unwrap()];
+    let (code, output) = ended(&loadtest(&cluster, &args)).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("build: run_failed"), "{output}");
+    assert_eq!(left(&cluster).await, 0);
+
+    let (code, output) = ended(&loadtest(
+        &cluster,
+        &["builds", "--count", "9", "--concurrency", "9", "--quota", "8"],
+    ))
+    .await;
+    assert_eq!(code, Some(64), "{output}");
+    assert!(output.contains("may hold 8 snapshots"), "{output}");
+}
+
+#[tokio::test]
+async fn ctrl_c_deletes_what_is_under_way_and_still_reports() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("Dockerfile");
+    std::fs::write(&slow, dockerfile("RUN sleep 600").dockerfile_content).unwrap();
+    let args = ["builds", "--concurrency", "3", "--dockerfile", slow.to_str().unwrap()];
+    let child = loadtest(&cluster, &args);
+    eventually("three builds are asked for", async || (left(&cluster).await == 3).then_some(()))
+        .await;
+    child.interrupt();
+    let (code, output) = ended(&child).await;
+    assert_eq!(code, Some(130), "{output}");
+    assert!(output.contains("stopped early"), "{output}");
+    assert_eq!(left(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn every_reader_of_a_log_gets_the_same() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let to = json.to_str().unwrap();
+    let args = ["logs", "--lines", "3000", "--followers", "5", "--json", to];
+    let (code, output) = ended(&loadtest(&cluster, &args)).await;
+    assert_eq!(code, Some(0), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "figures", "lines")["value"], 3000.0);
+    assert_eq!(row(&report, "figures", "readers to the end")["value"], 5.0);
+    assert!(row(&report, "figures", "lines read, slowest")["value"].as_f64().unwrap() > 0.0);
+    assert!(row(&report, "latencies", "line to reader")["count"].as_u64().unwrap() > 0);
+    assert_eq!(left(&cluster).await, 0);
+}
