@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{BoxError, Error};
-use crate::store::{Backend, Limits};
+use crate::store::{Backend, Limits, Signing};
 
 /// A store's settings. In a file they are the URL alone, or a table of these
 /// keys.
@@ -104,6 +104,7 @@ impl Config {
         Ok(Backend {
             store: Arc::new(store),
             folder: Some(folder),
+            signing: None,
             keeps_content_type: false,
             limits: Limits { part: LOCAL_PART, parts_in_flight: 2, rename: u64::MAX },
         })
@@ -130,6 +131,7 @@ impl Config {
         }
         let s3 = builder.build()?;
         let prefix = Path::from_url_path(self.url.path())?;
+        let signing = Signing { signer: Arc::new(s3.clone()), prefix: prefix.clone() };
         let store: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
             Arc::new(s3)
         } else {
@@ -138,6 +140,7 @@ impl Config {
         Ok(Backend {
             store,
             folder: None,
+            signing: Some(signing),
             keeps_content_type: true,
             limits: Limits { part: S3_PART, parts_in_flight: 3, rename: S3_COPY_LIMIT },
         })

@@ -122,6 +122,16 @@ pub enum ObjectKey {
         /// The tag.
         tag: Tag,
     },
+    /// Says that a manifest of a repository names another as its subject:
+    /// `repos/<repository>/_referrers/<subject>/<digest>`.
+    Referrer {
+        /// The repository.
+        repository: Repository,
+        /// What is referred to; it need not exist.
+        subject: Digest,
+        /// The manifest that refers.
+        digest: Digest,
+    },
     /// Bytes of an upload whose digest is not known yet: `uploads/<id>`.
     Upload(Uuid),
     /// A build context as its client packed it:
@@ -149,9 +159,10 @@ impl ObjectKey {
     pub const fn content_type(&self) -> &'static str {
         match self {
             Self::Blob(_) | Self::Upload(_) | Self::Cache { .. } => "application/octet-stream",
-            Self::BlobLink { .. } | Self::ManifestLink { .. } | Self::TagLink { .. } => {
-                "application/json"
-            }
+            Self::BlobLink { .. }
+            | Self::ManifestLink { .. }
+            | Self::TagLink { .. }
+            | Self::Referrer { .. } => "application/json",
             Self::Context { .. } => "application/x-tar",
             Self::JobLog(_) => "application/zstd",
         }
@@ -184,6 +195,9 @@ impl fmt::Display for ObjectKey {
                 write!(f, "repos/{repository}/_manifests/{digest}")
             }
             Self::TagLink { repository, tag } => write!(f, "repos/{repository}/_tags/{tag}"),
+            Self::Referrer { repository, subject, digest } => {
+                write!(f, "repos/{repository}/_referrers/{subject}/{digest}")
+            }
             Self::Upload(id) => write!(f, "uploads/{}", id.as_hyphenated()),
             Self::Context { organization, hash } => {
                 write!(f, "{}/{hash}/context.tar", organization.as_hyphenated())
@@ -224,6 +238,10 @@ fn parse(path: &str) -> Option<ObjectKey> {
 fn parse_link(rest: &str) -> Option<ObjectKey> {
     let (folder, name) = rest.rsplit_once('/')?;
     let (repository, kind) = folder.rsplit_once('/')?;
+    if let Some(repository) = repository.strip_suffix("/_referrers") {
+        let (repository, subject) = (repository.parse().ok()?, kind.parse().ok()?);
+        return Some(ObjectKey::Referrer { repository, subject, digest: name.parse().ok()? });
+    }
     let repository = repository.parse().ok()?;
     match kind {
         "_blobs" => Some(ObjectKey::BlobLink { repository, digest: name.parse().ok()? }),
@@ -264,6 +282,8 @@ pub enum Prefix {
     ManifestLinks(Repository),
     /// The tags of a repository.
     Tags(Repository),
+    /// The manifests of a repository that refer to a subject.
+    Referrers(Repository, Digest),
     /// Unfinished uploads.
     Uploads,
     /// The contexts of an organization.
@@ -282,6 +302,9 @@ impl fmt::Display for Prefix {
             Self::BlobLinks(repository) => write!(f, "repos/{repository}/_blobs"),
             Self::ManifestLinks(repository) => write!(f, "repos/{repository}/_manifests"),
             Self::Tags(repository) => write!(f, "repos/{repository}/_tags"),
+            Self::Referrers(repository, subject) => {
+                write!(f, "repos/{repository}/_referrers/{subject}")
+            }
             Self::Uploads => f.write_str("uploads"),
             Self::Contexts(organization) => write!(f, "{}", organization.as_hyphenated()),
             Self::Logs => f.write_str("logs"),
@@ -334,6 +357,9 @@ mod tests {
             (repositories(), "[A-Za-z0-9_][A-Za-z0-9._-]{0,20}").prop_map(|(repository, tag)| {
                 ObjectKey::TagLink { repository, tag: tag.parse().unwrap() }
             }),
+            (repositories(), digests(), digests()).prop_map(|(repository, subject, digest)| {
+                ObjectKey::Referrer { repository, subject, digest }
+            }),
             uuids().prop_map(ObjectKey::Upload),
             (uuids(), "[0-9a-f]{32}|[0-9a-f]{64}").prop_map(|(organization, hash)| {
                 ObjectKey::Context { organization, hash: hash.parse().unwrap() }
@@ -356,6 +382,10 @@ mod tests {
             (
                 ObjectKey::BlobLink { repository: repository.clone(), digest },
                 format!("repos/{org}/snapshots/_blobs/sha256:{hex}"),
+            ),
+            (
+                ObjectKey::Referrer { repository: repository.clone(), subject: digest, digest },
+                format!("repos/{org}/snapshots/_referrers/sha256:{hex}/sha256:{hex}"),
             ),
             (
                 ObjectKey::TagLink { repository, tag: "v1".parse().unwrap() },

@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::signer::{Method, Signer};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, WriteMultipart,
 };
 use slipway_oci::{Digest, Verifier};
+use url::Url;
 
 use crate::error::BoxError;
 use crate::{ByteRange, Config, Error, Object, ObjectKey, Prefix, Writer};
@@ -29,9 +32,19 @@ pub(crate) struct Backend {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// The root, where the store is a local folder.
     pub(crate) folder: Option<PathBuf>,
+    /// For stores that clients can read from by themselves.
+    pub(crate) signing: Option<Signing>,
     /// Whether objects carry a content type.
     pub(crate) keeps_content_type: bool,
     pub(crate) limits: Limits,
+}
+
+/// Makes URLs that hold a right of their own.
+#[derive(Debug)]
+pub(crate) struct Signing {
+    pub(crate) signer: Arc<dyn Signer>,
+    /// Where the store begins in its bucket.
+    pub(crate) prefix: Path,
 }
 
 /// Sizes in bytes.
@@ -51,6 +64,7 @@ impl Backend {
         Self {
             store: Arc::new(InMemory::new()),
             folder: None,
+            signing: None,
             keeps_content_type: true,
             limits: Limits { part: 64 * 1024, parts_in_flight: 2, rename: u64::MAX },
         }
@@ -175,6 +189,22 @@ impl Store {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// A URL under which whoever has it can read the object for `ttl`, or
+    /// nothing if the store has no such URLs. Asks nobody: the object need not
+    /// exist.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Refused`], if there are no
+    /// credentials to sign with.
+    pub async fn signed_url(&self, key: &ObjectKey, ttl: Duration) -> Result<Option<Url>, Error> {
+        let Some(Signing { signer, prefix }) = &self.backend.signing else { return Ok(None) };
+        let path: Path = prefix.parts().chain(key.path().parts()).collect();
+        match signer.signed_url(Method::GET, &path, ttl).await {
+            Ok(url) => Ok(Some(url)),
+            Err(source) => Err(Error::sort("sign a URL for", key.to_string(), source)),
         }
     }
 

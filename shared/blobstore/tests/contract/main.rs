@@ -41,6 +41,7 @@ contract! {
     read_write::a_list_has_what_lies_below_its_prefix,
     read_write::objects_above_the_limit_are_not_read_into_memory,
     read_write::check_finds_nothing_wrong,
+    read_write::a_signed_url_reads_one_object,
     refusals::a_wrong_digest_leaves_nothing,
     refusals::a_body_that_is_too_long_leaves_nothing,
     refusals::a_body_that_is_too_short_leaves_nothing,

@@ -1,5 +1,7 @@
 //! What goes in comes out.
 
+use std::time::Duration;
+
 use futures::TryStreamExt;
 use slipway_blobstore::{ByteRange, Error, ObjectKey, Prefix, Stored};
 use slipway_oci::{Digest, Verifier};
@@ -130,4 +132,15 @@ pub async fn objects_above_the_limit_are_not_read_into_memory(subject: Subject) 
 
 pub async fn check_finds_nothing_wrong(subject: Subject) {
     subject.store.check().await.unwrap();
+}
+
+pub async fn a_signed_url_reads_one_object(subject: Subject) {
+    let key = blob(b"hello");
+    subject.store.put_bytes(&key, "hello").await.unwrap();
+    let url = subject.store.signed_url(&key, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(url.is_some(), subject.is_s3());
+    let Some(url) = url else { return };
+    assert!(url.as_str().contains("X-Amz-Expires=60"), "{url}");
+    let read = reqwest::get(url).await.unwrap();
+    assert_eq!(read.text().await.unwrap(), "hello");
 }

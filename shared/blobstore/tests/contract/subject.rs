@@ -56,6 +56,10 @@ impl Subject {
         Self { store, backstage: Backstage::S3 { bucket } }
     }
 
+    pub fn is_s3(&self) -> bool {
+        matches!(self.backstage, Backstage::S3 { .. })
+    }
+
     /// Waits until no upload is left unfinished behind the scenes; what is
     /// dropped is cleared away in the background.
     pub async fn assert_nothing_unfinished(&self) {
