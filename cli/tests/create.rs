@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use server::{Behaviour, Server};
 use tempfile::TempDir;
@@ -196,8 +197,8 @@ fn ctrl_c_before_the_request_leaves_nothing() {
 }
 
 fn interrupt(process: u32) {
-    let sent = Command::new("kill").args(["-INT", &process.to_string()]).status().unwrap();
-    assert!(sent.success());
+    let process = Pid::from_raw(process.cast_signed()).unwrap();
+    kill_process(process, Signal::INT).unwrap();
 }
 
 #[test]
