@@ -76,6 +76,8 @@ pub enum Scope {
     Everything,
     /// The named ones.
     Repositories(BTreeSet<RepositoryName>),
+    /// Those whose names go on, after a slash, below this one.
+    Below(RepositoryName),
 }
 
 impl Scope {
@@ -84,6 +86,10 @@ impl Scope {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Repositories(names) => names.contains(name),
+            Self::Below(folder) => name
+                .as_str()
+                .strip_prefix(folder.as_str())
+                .is_some_and(|rest| rest.starts_with('/')),
         }
     }
 }
@@ -95,7 +101,7 @@ pub struct Access {
     pub organization: OrganizationId,
     /// What may be read.
     pub pull: Scope,
-    /// What may be written, and therefore read.
+    /// What may be written, and therefore read and deleted.
     pub push: Scope,
 }
 
@@ -292,6 +298,11 @@ mod tests {
             assert!(!access.may_push(&foreign), "{foreign}");
         }
         assert!(!access.may_pull(&repository(2, "a/b")));
+        let below = Access { push: Scope::Below("a".parse().unwrap()), ..access.clone() };
+        assert!(below.may_push(&repository(1, "a/b")) && below.may_push(&repository(1, "a/b/c")));
+        for foreign in [repository(1, "a"), repository(1, "ab/c"), repository(2, "a/b")] {
+            assert!(!below.may_push(&foreign), "{foreign}");
+        }
         let push_only = Access { pull: Scope::Nothing, ..access };
         assert!(push_only.may_pull(&repository(1, "a/b")), "a push looks first");
     }

@@ -1,4 +1,5 @@
-//! Reading blobs: `HEAD` and `GET /v2/<name>/blobs/<digest>`, with ranges.
+//! Blobs: `HEAD`, `GET` and `DELETE /v2/<name>/blobs/<digest>`, with ranges, and
+//! with a redirect to the object store where that is wanted.
 
 use std::sync::Arc;
 
@@ -21,10 +22,12 @@ impl Registry {
         headers: &HeaderMap,
     ) -> Result<Response, Error> {
         let range = requested_range(headers);
-        let is_head = *method == Method::HEAD;
-        if !is_head && *method != Method::GET {
-            return Err(Error::Unsupported(StatusCode::METHOD_NOT_ALLOWED));
-        }
+        let is_head = match *method {
+            Method::HEAD => true,
+            Method::GET => false,
+            Method::DELETE => return self.delete_blob(repository, &digest).await,
+            _ => return Err(Error::Unsupported(StatusCode::METHOD_NOT_ALLOWED)),
+        };
         let link = self.inner.links.blob(repository, &digest).await?;
         let size = link.ok_or(Error::BlobUnknown)?.size;
         let headers = [
@@ -37,7 +40,26 @@ impl Registry {
             let length = [(header::CONTENT_LENGTH, size.to_string())];
             return Ok((headers, length).into_response());
         }
+        if let Some(url) = self.redirect(digest).await {
+            self.inner.metrics.blobs_redirected.add(1);
+            let elsewhere = [(DIGEST_HEADER, digest.to_string()), (header::LOCATION, url)];
+            return Ok((StatusCode::TEMPORARY_REDIRECT, elsewhere).into_response());
+        }
         Ok((headers, self.send_blob(digest, range, size).await?).into_response())
+    }
+
+    /// Where the object store gives the blob out by itself. The client repeats
+    /// its range there. If no URL can be made, the blob is sent from here.
+    async fn redirect(&self, digest: Digest) -> Option<String> {
+        let ttl = self.inner.options.redirect_blobs?;
+        match self.inner.store.signed_url(&ObjectKey::Blob(digest), ttl).await {
+            Ok(url) => url.map(String::from),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "no URL of the object store can be signed");
+                None
+            }
+        }
     }
 
     async fn send_blob(

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use slipway_blobstore::BoxError;
-use slipway_oci::{Digest, Mismatch};
+use slipway_oci::{Digest, MediaType, Mismatch};
 
 /// What Docker and BuildKit need to see before they send credentials.
 const CHALLENGE: HeaderValue =
@@ -37,6 +37,8 @@ pub(crate) enum Error {
     BlobUnknown,
     #[error("manifest unknown to registry")]
     ManifestUnknown,
+    #[error("manifest is of type `{0}`, which the request's `Accept` leaves out")]
+    NotAcceptable(MediaType),
     #[error("manifest is invalid: {0}")]
     ManifestInvalid(String),
     #[error("manifest references content that is not in the repository")]
@@ -47,7 +49,7 @@ pub(crate) enum Error {
     UploadBusy,
     #[error("blob upload broke off")]
     UploadBroken(#[source] BoxError),
-    #[error("chunk does not begin where the upload stands")]
+    #[error("chunk is not what its range says, or does not begin where the upload stands")]
     ChunkOutOfOrder { location: String, written: u64 },
     #[error("range is not within the blob")]
     RangeInvalid { size: u64 },
@@ -69,6 +71,7 @@ impl Error {
             Self::NameUnknown
             | Self::BlobUnknown
             | Self::ManifestUnknown
+            | Self::NotAcceptable(_)
             | Self::ManifestBlobUnknown(_)
             | Self::UploadUnknown => StatusCode::NOT_FOUND,
             Self::NameInvalid
@@ -97,7 +100,9 @@ impl Error {
             Self::DigestMalformed(_) | Self::Mismatch(Mismatch::Digest { .. }) => "DIGEST_INVALID",
             Self::Mismatch(_) | Self::TooLarge(_) => "SIZE_INVALID",
             Self::BlobUnknown => "BLOB_UNKNOWN",
-            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            // What the reference implementation answers: the specification has no
+            // code for it.
+            Self::ManifestUnknown | Self::NotAcceptable(_) => "MANIFEST_UNKNOWN",
             Self::ManifestInvalid(_) => "MANIFEST_INVALID",
             Self::ManifestBlobUnknown(_) => "MANIFEST_BLOB_UNKNOWN",
             Self::UploadUnknown => "BLOB_UPLOAD_UNKNOWN",

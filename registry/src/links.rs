@@ -1,5 +1,5 @@
 //! Links: small objects that say which repository has which blob, manifest and
-//! tag.
+//! tag, and which manifest refers to which.
 //!
 //! Owns their stored form and a bounded cache of those that do not change.
 //!
@@ -13,8 +13,9 @@ use moka::future::Cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use slipway_blobstore::{ObjectKey, Repository, Store};
-use slipway_oci::{Digest, MediaType, Tag};
+use slipway_oci::{Descriptor, Digest, MediaType, Tag};
 
+use crate::config::MANIFEST_SIZE;
 use crate::error::Error;
 
 /// How long a link is believed without looking again. Whoever deletes links
@@ -40,6 +41,13 @@ pub(crate) struct Link {
 struct TagRecord {
     version: u32,
     digest: Digest,
+}
+
+/// What a list of referrers says of one.
+#[derive(Debug, Serialize, Deserialize)]
+struct ReferrerRecord {
+    version: u32,
+    descriptor: Descriptor,
 }
 
 #[derive(Debug, Clone)]
@@ -70,13 +78,32 @@ impl Links {
         self.look_up(manifest_key(repository, digest), digest).await
     }
 
+    /// The link as it is now, for decisions that must not rest on what was
+    /// deleted a moment ago.
+    pub(crate) async fn blob_now(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Link>, Error> {
+        self.look_up_now(blob_key(repository, digest), digest).await
+    }
+
+    /// As [`Links::blob_now`], of a manifest.
+    pub(crate) async fn manifest_now(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Link>, Error> {
+        self.look_up_now(manifest_key(repository, digest), digest).await
+    }
+
     pub(crate) async fn tag(
         &self,
         repository: &Repository,
         tag: &Tag,
     ) -> Result<Option<Digest>, Error> {
         let key = ObjectKey::TagLink { repository: repository.clone(), tag: tag.clone() };
-        let record: Option<TagRecord> = self.read(&key).await?;
+        let record: Option<TagRecord> = self.read(&key, LINK_SIZE).await?;
         Ok(record.map(|record| record.digest))
     }
 
@@ -86,7 +113,7 @@ impl Links {
         repository: &Repository,
         digest: &Digest,
         size: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<(), slipway_blobstore::Error> {
         let link = Link { version: VERSION, size, media_type: None };
         self.add(blob_key(repository, digest), link).await
     }
@@ -98,7 +125,7 @@ impl Links {
         digest: &Digest,
         size: u64,
         media_type: MediaType,
-    ) -> Result<(), Error> {
+    ) -> Result<(), slipway_blobstore::Error> {
         let link = Link { version: VERSION, size, media_type: Some(media_type) };
         self.add(manifest_key(repository, digest), link).await
     }
@@ -116,7 +143,73 @@ impl Links {
         Ok(self.store.put_bytes(&key, bytes).await?)
     }
 
-    async fn add(&self, key: ObjectKey, link: Link) -> Result<(), Error> {
+    /// Notes that a manifest refers to a subject, as a list of referrers says it.
+    pub(crate) async fn add_referrer(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        descriptor: Descriptor,
+    ) -> Result<(), Error> {
+        let key = referrer_key(repository, subject, &descriptor.digest);
+        let record = ReferrerRecord { version: VERSION, descriptor };
+        let bytes = serde_json::to_vec(&record).expect("a record of text serialises");
+        Ok(self.store.put_bytes(&key, bytes).await?)
+    }
+
+    /// What is noted of a manifest that refers to a subject, if the repository
+    /// has that manifest.
+    pub(crate) async fn referrer(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>, Error> {
+        if self.manifest(repository, digest).await?.is_none() {
+            return Ok(None);
+        }
+        let key = referrer_key(repository, subject, digest);
+        // It holds the manifest's annotations, so it is as large as one.
+        let record: Option<ReferrerRecord> = self.read(&key, MANIFEST_SIZE + LINK_SIZE).await?;
+        Ok(record.map(|record| record.descriptor))
+    }
+
+    pub(crate) async fn remove_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        self.remove(&blob_key(repository, digest)).await
+    }
+
+    pub(crate) async fn remove_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        self.remove(&manifest_key(repository, digest)).await
+    }
+
+    pub(crate) async fn remove_referrer(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        self.remove(&referrer_key(repository, subject, digest)).await
+    }
+
+    pub(crate) async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), Error> {
+        let key = ObjectKey::TagLink { repository: repository.clone(), tag: tag.clone() };
+        self.remove(&key).await
+    }
+
+    async fn remove(&self, key: &ObjectKey) -> Result<(), Error> {
+        self.store.delete(key).await?;
+        self.cache.invalidate(key).await;
+        Ok(())
+    }
+
+    async fn add(&self, key: ObjectKey, link: Link) -> Result<(), slipway_blobstore::Error> {
         let bytes = serde_json::to_vec(&link).expect("a record of text serialises");
         self.store.put_bytes(&key, bytes).await?;
         self.cache.insert(key, link).await;
@@ -127,7 +220,14 @@ impl Links {
         if let Some(link) = self.cache.get(&key).await {
             return Ok(Some(link));
         }
-        let Some(link) = self.read::<Link>(&key).await? else { return Ok(None) };
+        self.look_up_now(key, digest).await
+    }
+
+    async fn look_up_now(&self, key: ObjectKey, digest: &Digest) -> Result<Option<Link>, Error> {
+        let Some(link) = self.read::<Link>(&key, LINK_SIZE).await? else {
+            self.cache.invalidate(&key).await;
+            return Ok(None);
+        };
         match self.store.head(&ObjectKey::Blob(*digest)).await {
             Ok(metadata) if metadata.size == link.size => {
                 self.cache.insert(key, link.clone()).await;
@@ -139,8 +239,12 @@ impl Links {
         }
     }
 
-    async fn read<T: DeserializeOwned>(&self, key: &ObjectKey) -> Result<Option<T>, Error> {
-        let bytes = match self.store.get_bytes(key, LINK_SIZE).await {
+    async fn read<T: DeserializeOwned>(
+        &self,
+        key: &ObjectKey,
+        limit: u64,
+    ) -> Result<Option<T>, Error> {
+        let bytes = match self.store.get_bytes(key, limit).await {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -155,6 +259,10 @@ fn blob_key(repository: &Repository, digest: &Digest) -> ObjectKey {
 
 fn manifest_key(repository: &Repository, digest: &Digest) -> ObjectKey {
     ObjectKey::ManifestLink { repository: repository.clone(), digest: *digest }
+}
+
+fn referrer_key(repository: &Repository, subject: &Digest, digest: &Digest) -> ObjectKey {
+    ObjectKey::Referrer { repository: repository.clone(), subject: *subject, digest: *digest }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! Manifests and indexes: `HEAD`, `GET` and `PUT`
+//! Manifests and indexes: `HEAD`, `GET`, `PUT` and `DELETE`
 //! `/v2/<name>/manifests/<tag or digest>`.
 //!
-//! Invariant: the bytes are stored first, then the link, then the tag; each
-//! step leaves the repository valid, so a crash between them needs no repair.
+//! Invariant: the bytes are stored first, then the entry among the referrers,
+//! then the link, then the tag; each step leaves the repository valid, so a
+//! crash between them needs no repair.
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt, stream};
 use slipway_blobstore::{ObjectKey, Repository};
@@ -17,7 +18,9 @@ use crate::error::Error;
 use crate::links::Link;
 use crate::registry::{DIGEST_HEADER, Registry};
 use crate::route::Reference;
+use crate::{negotiation, referrers};
 
+const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
 /// Links that are looked up at once when a manifest is checked.
 const LOOK_UPS: usize = 16;
 
@@ -31,9 +34,10 @@ impl Registry {
         match *request.method() {
             Method::GET | Method::HEAD => {
                 let is_head = *request.method() == Method::HEAD;
-                self.get_manifest(repository, reference, is_head).await
+                self.get_manifest(repository, reference, request.headers(), is_head).await
             }
             Method::PUT => self.put_manifest(repository, reference, request).await,
+            Method::DELETE => self.delete_manifest(repository, reference).await,
             _ => Err(Error::Unsupported(StatusCode::METHOD_NOT_ALLOWED)),
         }
     }
@@ -42,6 +46,7 @@ impl Registry {
         &self,
         repository: &Repository,
         reference: Reference,
+        asked: &HeaderMap,
         is_head: bool,
     ) -> Result<Response, Error> {
         let links = &self.inner.links;
@@ -54,10 +59,14 @@ impl Registry {
         let Link { size, media_type: Some(media_type), .. } = link else {
             return Err(Error::Internal("link of a manifest has no media type".into()));
         };
+        if !negotiation::accepts(asked, &media_type) {
+            return Err(Error::NotAcceptable(media_type));
+        }
         let headers = [
             (header::CONTENT_TYPE, media_type.to_string()),
             (header::CONTENT_LENGTH, size.to_string()),
             (header::ETAG, format!("\"{digest}\"")),
+            (header::VARY, header::ACCEPT.to_string()),
             (DIGEST_HEADER, digest.to_string()),
         ];
         if is_head {
@@ -65,6 +74,9 @@ impl Registry {
         }
         let bytes = self.inner.store.get_bytes(&ObjectKey::Blob(digest), MANIFEST_SIZE).await?;
         self.inner.metrics.manifests_sent.add(1);
+        if let Some(observer) = &self.inner.options.observer {
+            observer.served(repository, &digest);
+        }
         Ok((headers, bytes).into_response())
     }
 
@@ -83,6 +95,11 @@ impl Registry {
         let links = &self.inner.links;
         let size = bytes.len() as u64;
         self.inner.store.put_bytes(&ObjectKey::Blob(digest), bytes).await?;
+        let subject = referrers::subject(&document).map(|subject| subject.digest);
+        if let Some(subject) = &subject {
+            let entry = referrers::descriptor(&document, media_type.clone(), digest, size);
+            links.add_referrer(repository, subject, entry).await?;
+        }
         links.add_manifest(repository, &digest, size, media_type).await?;
         if let Reference::Tag(tag) = &reference {
             links.set_tag(repository, tag, digest).await?;
@@ -92,12 +109,17 @@ impl Registry {
             (header::LOCATION, format!("/v2/{repository}/manifests/{digest}")),
             (DIGEST_HEADER, digest.to_string()),
         ];
-        Ok((StatusCode::CREATED, headers).into_response())
+        let mut response = (StatusCode::CREATED, headers).into_response();
+        if let Some(subject) = subject {
+            let value = HeaderValue::try_from(subject.to_string());
+            response.headers_mut().extend(value.ok().map(|value| (SUBJECT_HEADER, value)));
+        }
+        Ok(response)
     }
 
     /// Everything that the document needs is in its repository, at the size
     /// that it says.
-    async fn check_complete(
+    pub(crate) async fn check_complete(
         &self,
         repository: &Repository,
         document: &Document,
@@ -141,10 +163,10 @@ impl Registry {
         let is_document = media_type.is_manifest() || media_type.is_index();
         match document {
             Document::Index(_) if is_document => {
-                self.inner.links.manifest(repository, &descriptor.digest).await
+                self.inner.links.manifest_now(repository, &descriptor.digest).await
             }
             Document::Index(_) | Document::Manifest(_) => {
-                self.inner.links.blob(repository, &descriptor.digest).await
+                self.inner.links.blob_now(repository, &descriptor.digest).await
             }
         }
     }

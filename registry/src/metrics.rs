@@ -9,6 +9,7 @@ pub struct Metrics {
     pub(crate) bytes_sent: Counter,
     pub(crate) blobs_received: Counter,
     pub(crate) blobs_sent: Counter,
+    pub(crate) blobs_redirected: Counter,
     pub(crate) blobs_mounted: Counter,
     pub(crate) manifests_received: Counter,
     pub(crate) manifests_sent: Counter,
@@ -26,6 +27,8 @@ pub struct Counts {
     pub blobs_received: u64,
     /// Blobs, or parts of them, that clients asked for and got.
     pub blobs_sent: u64,
+    /// Blobs that clients were sent to the object store for.
+    pub blobs_redirected: u64,
     /// Blobs that were linked from another repository instead of sent.
     pub blobs_mounted: u64,
     /// Manifests that were stored.
@@ -45,6 +48,7 @@ impl Metrics {
             bytes_sent: self.bytes_sent.get(),
             blobs_received: self.blobs_received.get(),
             blobs_sent: self.blobs_sent.get(),
+            blobs_redirected: self.blobs_redirected.get(),
             blobs_mounted: self.blobs_mounted.get(),
             manifests_received: self.manifests_received.get(),
             manifests_sent: self.manifests_sent.get(),

@@ -17,12 +17,14 @@ use slipway_oci::{Algorithm, Digest, Mismatch, Verifier};
 use uuid::Uuid;
 
 use crate::auth::Access;
+use crate::config::CHUNK_ADVICE;
 use crate::error::Error;
 use crate::registry::{DIGEST_HEADER, Registry};
 use crate::route;
 use crate::uploads::Progress;
 
 const UPLOAD_HEADER: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const CHUNK_HEADER: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 #[derive(Debug, Default, Deserialize)]
 struct Parameters {
@@ -58,7 +60,9 @@ impl Registry {
             _ => Algorithm::Sha256,
         };
         let id = self.inner.uploads.begin(&self.inner.store, repository, algorithm).await?;
-        Ok(progress(StatusCode::ACCEPTED, repository, id, 0))
+        let mut response = progress(StatusCode::ACCEPTED, repository, id, 0);
+        response.headers_mut().insert(CHUNK_HEADER, HeaderValue::from(CHUNK_ADVICE));
+        Ok(response)
     }
 
     /// Whether the blob could be linked. That it could not be found and that
@@ -80,7 +84,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// `PATCH`, `PUT`, `GET` and `DELETE /v2/<name>/blobs/uploads/<id>`
+    /// `PATCH`, `PUT`, `GET`, `HEAD` and `DELETE /v2/<name>/blobs/uploads/<id>`
     pub(crate) async fn upload(
         &self,
         repository: &Repository,
@@ -90,7 +94,7 @@ impl Registry {
         match *request.method() {
             Method::PATCH => self.append_chunk(repository, id, request).await,
             Method::PUT => self.finish_upload(repository, id, request).await,
-            Method::GET => {
+            Method::GET | Method::HEAD => {
                 let upload = self.inner.uploads.find(repository, id)?;
                 let held = upload.hold().await?;
                 let written = held.as_ref().map_or(0, |progress| progress.writer.written());
@@ -135,6 +139,7 @@ impl Registry {
         let mut held = upload.hold().await?;
         let (head, body) = request.into_parts();
         if held.as_ref().is_some_and(|progress| progress.writer.written() == 0) {
+            check_range(&head.headers, repository, id, 0)?;
             // The digest is known before the first byte: no detour.
             self.receive(repository, digest, body, length(&head.headers)).await?;
         } else {
@@ -159,12 +164,8 @@ impl Registry {
         body: Body,
     ) -> Result<u64, Error> {
         let upload = held.as_mut().ok_or(Error::UploadUnknown)?;
-        let written = upload.writer.written();
-        if chunk_start(headers).is_some_and(|start| start != written) {
-            let location = location(repository, id);
-            return Err(Error::ChunkOutOfOrder { location, written });
-        }
-        let limit = self.inner.limits.blob_size;
+        check_range(headers, repository, id, upload.writer.written())?;
+        let limit = self.inner.options.limits.blob_size;
         let mut body = self.counted(body);
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(Error::UploadBroken)?;
@@ -214,7 +215,8 @@ impl Registry {
             }
         }
         self.inner.metrics.blobs_received.add(1);
-        self.inner.links.add_blob(repository, &digest, size).await
+        self.inner.links.add_blob(repository, &digest, size).await?;
+        Ok(())
     }
 
     /// Takes a blob whose digest is known straight to its place.
@@ -225,7 +227,7 @@ impl Registry {
         body: Body,
         length: Option<u64>,
     ) -> Result<(), Error> {
-        let limit = self.inner.limits.blob_size;
+        let limit = self.inner.options.limits.blob_size;
         if length.is_some_and(|length| length > limit) {
             return Err(Error::TooLarge(limit));
         }
@@ -243,7 +245,8 @@ impl Registry {
         };
         let size = self.count_refusal(size)?;
         self.inner.metrics.blobs_received.add(1);
-        self.inner.links.add_blob(repository, &digest, size).await
+        self.inner.links.add_blob(repository, &digest, size).await?;
+        Ok(())
     }
 
     fn counted(&self, body: Body) -> impl Stream<Item = Result<Bytes, BoxError>> + Unpin + use<> {
@@ -286,10 +289,32 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// First offset of `Content-Range: <start>-<end>`, the specification's form.
-fn chunk_start(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    value.trim_start_matches("bytes ").split_once('-')?.0.trim().parse().ok()
+/// Refuses a chunk whose range does not begin where the upload stands, or is
+/// not as long as its body. A body without a range goes to the end.
+fn check_range(
+    headers: &HeaderMap,
+    repository: &Repository,
+    id: Uuid,
+    written: u64,
+) -> Result<(), Error> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+    let range = range.to_str().ok().and_then(chunk_range);
+    let fits = range.is_some_and(|(start, size)| {
+        start == written && length(headers).is_none_or(|length| length == size)
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Error::ChunkOutOfOrder { location: location(repository, id), written })
+}
+
+/// Start and size of `Content-Range: <start>-<end>`, the specification's form,
+/// whose end is part of the range. Some clients write it as RFC 9110 does.
+fn chunk_range(value: &str) -> Option<(u64, u64)> {
+    let value = value.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
+    let (start, end) = value.split('/').next()?.split_once('-')?;
+    let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    Some((start, end.checked_sub(start)?.checked_add(1)?))
 }
 
 fn location(repository: &Repository, id: Uuid) -> String {
@@ -317,5 +342,21 @@ pub(crate) fn progress_headers(headers: &mut HeaderMap, location: &str, written:
     let values = [(header::LOCATION, location), (header::RANGE, range.as_str())];
     for (name, value) in values {
         headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_chunks_are_read_in_both_forms() {
+        for value in ["5-9", "bytes 5-9", "bytes=5-9", "bytes 5-9/10", "bytes 5-9/*", " 5 - 9 "] {
+            assert_eq!(chunk_range(value), Some((5, 5)), "{value}");
+        }
+        assert_eq!(chunk_range("0-0"), Some((0, 1)));
+        for value in ["", "-", "5-", "-9", "9-5", "a-b", "5", &format!("0-{}", u64::MAX)] {
+            assert_eq!(chunk_range(value), None, "{value}");
+        }
     }
 }

@@ -9,10 +9,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
-use slipway_blobstore::{Repository, Store};
+use slipway_blobstore::{ObjectKey, Repository, Store};
+use slipway_oci::{Digest, MediaType};
 
 use crate::auth::{Access, Authorizer, AuthorizerError, Credentials};
-use crate::config::Limits;
+use crate::config::Options;
 use crate::error::Error;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -33,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) links: Links,
     pub(crate) uploads: Uploads,
-    pub(crate) limits: Limits,
+    pub(crate) options: Options,
     pub(crate) metrics: Arc<Metrics>,
     authorizer: Arc<dyn Authorizer>,
 }
@@ -42,16 +43,33 @@ impl Registry {
     /// A registry that keeps everything in `store` and asks `authorizer` about
     /// every request.
     #[must_use]
-    pub fn new(store: Store, authorizer: Arc<dyn Authorizer>, limits: Limits) -> Self {
+    pub fn new(store: Store, authorizer: Arc<dyn Authorizer>, options: impl Into<Options>) -> Self {
+        let options = options.into();
         let inner = Inner {
             links: Links::new(store.clone()),
-            uploads: Uploads::new(&limits),
+            uploads: Uploads::new(&options.limits),
             metrics: Arc::default(),
             store,
-            limits,
+            options,
             authorizer,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Gives a repository a manifest whose bytes are in the pool, whatever was
+    /// known of it before: for what has to be there now, since a client that was
+    /// told that a manifest is there does not send it again.
+    ///
+    /// # Errors
+    /// The object store cannot be reached, or lacks the bytes.
+    pub async fn keep_manifest(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        media_type: MediaType,
+    ) -> Result<(), slipway_blobstore::Error> {
+        let size = self.inner.store.head(&ObjectKey::Blob(digest)).await?.size;
+        self.inner.links.add_manifest(repository, &digest, size, media_type).await
     }
 
     /// What the registry did since it was made.
@@ -142,8 +160,11 @@ impl Registry {
                 let reference = route::Reference::parse(reference)?;
                 self.manifest(&repository, reference, request).await
             }
-            Endpoint::Tags { .. } if *request.method() == Method::GET => {
+            Endpoint::Tags { .. } if reads(request.method()) => {
                 self.list_tags(&repository, request.uri()).await
+            }
+            Endpoint::Referrers { subject, .. } if reads(request.method()) => {
+                self.list_referrers(&repository, route::digest(subject)?, request.uri()).await
             }
             Endpoint::Uploads { .. } if *request.method() == Method::POST => {
                 self.begin_upload(access, &repository, request).await
@@ -151,11 +172,16 @@ impl Registry {
             Endpoint::Upload { id, .. } => {
                 self.upload(&repository, route::upload_id(id)?, request).await
             }
-            Endpoint::Tags { .. } | Endpoint::Uploads { .. } => {
+            Endpoint::Tags { .. } | Endpoint::Referrers { .. } | Endpoint::Uploads { .. } => {
                 Err(Error::Unsupported(StatusCode::METHOD_NOT_ALLOWED))
             }
         }
     }
+}
+
+/// The server leaves the body of an answer to `HEAD` away by itself.
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer depends on the name alone, never on what exists under it.

@@ -19,6 +19,7 @@ pub(crate) enum Endpoint<'a> {
     Upload { name: &'a str, id: &'a str },
     Manifest { name: &'a str, reference: &'a str },
     Tags { name: &'a str },
+    Referrers { name: &'a str, subject: &'a str },
 }
 
 impl<'a> Endpoint<'a> {
@@ -38,6 +39,7 @@ impl<'a> Endpoint<'a> {
             ("blobs", digest) => Ok(Self::Blob { name, digest }),
             ("manifests", reference) => Ok(Self::Manifest { name, reference }),
             ("tags", "list") => Ok(Self::Tags { name }),
+            ("referrers", subject) => Ok(Self::Referrers { name, subject }),
             _ => Err(unknown()),
         }
     }
@@ -48,7 +50,8 @@ impl<'a> Endpoint<'a> {
             | Self::Uploads { name }
             | Self::Upload { name, .. }
             | Self::Manifest { name, .. }
-            | Self::Tags { name } => name,
+            | Self::Tags { name }
+            | Self::Referrers { name, .. } => name,
         }
     }
 
@@ -107,12 +110,13 @@ mod tests {
             ("o/a/tags/list", Endpoint::Tags { name: "o/a" }),
             ("o/blobs/blobs/x", Endpoint::Blob { name: "o/blobs", digest: "x" }),
             ("o/manifests/blobs/uploads/1", Endpoint::Upload { name: "o/manifests", id: "1" }),
+            ("o/a/referrers/x", Endpoint::Referrers { name: "o/a", subject: "x" }),
             ("o/tags/list/tags/list", Endpoint::Tags { name: "o/tags/list" }),
         ];
         for (path, endpoint) in cases {
             assert_eq!(Endpoint::parse(path).unwrap(), endpoint, "{path}");
         }
-        for path in ["", "o", "o/a", "o/a/tags/x", "o/a/referrers/x", "_catalog", "blobs/x"] {
+        for path in ["", "o", "o/a", "o/a/tags/x", "_catalog", "blobs/x"] {
             assert!(Endpoint::parse(path).is_err(), "{path}");
         }
     }

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use slipway_blobstore::{Config, ObjectKey, Prefix, Store};
 use slipway_domain::OrganizationId;
 use slipway_oci::{Descriptor, Digest, MediaType};
-use slipway_registry::{Access, Counts, Limits, Registry, Scope, StaticAuthorizer, router};
+use slipway_registry::{
+    Access, Counts, Limits, Options, Registry, Scope, StaticAuthorizer, router,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -47,14 +49,19 @@ impl Server {
         Self::with(Limits::default()).await
     }
 
-    pub async fn with(limits: Limits) -> Self {
+    pub async fn with(options: impl Into<Options>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", folder.path().display()).parse().unwrap();
         let store = Store::open(&Config::new(url)).unwrap();
+        Self::over(store, folder, options.into()).await
+    }
+
+    /// Over any store; the folder is kept as long as the server.
+    pub async fn over(store: Store, folder: TempDir, options: Options) -> Self {
         let authorizer = Arc::new(StaticAuthorizer::new());
         authorizer.insert(&ALICE.into(), full_access(1));
         authorizer.insert(&BOB.into(), full_access(2));
-        let registry = Registry::new(store.clone(), authorizer.clone(), limits);
+        let registry = Registry::new(store.clone(), authorizer.clone(), options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut tasks = JoinSet::new();

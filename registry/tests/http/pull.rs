@@ -91,7 +91,8 @@ async fn errors_have_the_codes_of_the_specification() {
         (format!("/v2/{name}/tags/list"), 404, "NAME_UNKNOWN"),
         (format!("/v2/snapshots/blobs/{digest}"), 404, "NAME_UNKNOWN"),
         (format!("/v2/{}/blobs/{digest}", repository(1, "Upper")), 404, "NAME_UNKNOWN"),
-        (format!("/v2/{name}/referrers/{digest}"), 404, "UNSUPPORTED"),
+        (format!("/v2/{name}/referrers/sha256:abc"), 400, "DIGEST_INVALID"),
+        (format!("/v2/{}/referrers/{digest}", repository(2, "a")), 404, "NAME_UNKNOWN"),
         ("/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
     ];
     for (path, status, code) in cases {
@@ -99,7 +100,7 @@ async fn errors_have_the_codes_of_the_specification() {
         let (found, text) = error(answer).await;
         assert_eq!((found.as_u16(), text.as_str()), (status, code), "{path}");
     }
-    for path in [format!("/v2/{name}/blobs/{digest}"), format!("/v2/{name}/tags/list")] {
+    for path in [format!("/v2/{name}/referrers/{digest}"), format!("/v2/{name}/tags/list")] {
         let answer = server.alice(Method::DELETE, &path).send().await.unwrap();
         let expected = (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED".to_owned());
         assert_eq!(error(answer).await, expected, "{path}");

@@ -74,6 +74,36 @@ async fn a_chunk_out_of_order_says_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_is_not_what_its_range_says_is_not_taken() {
+    let server = Server::start().await;
+    let upload = server.begin(&repository(1, "a")).await;
+    for range in ["1-5", "0-9", "4-0", "x", "-", "18446744073709551615-18446744073709551615"] {
+        for (method, path) in [
+            (Method::PATCH, upload.clone()),
+            (Method::PUT, format!("{upload}?digest={}", Digest::sha256("01234"))),
+        ] {
+            let request = server.alice(method, &path).header("content-range", range).body("01234");
+            let answer = request.send().await.unwrap();
+            let expected = (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID".to_owned());
+            assert_eq!(error(answer).await, expected, "{range} {path}");
+        }
+    }
+    let put = server.alice(Method::PUT, &format!("{upload}?digest={}", Digest::sha256("01234")));
+    let answer = put.header("content-range", "0-4").body("01234").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_chunks_are_worth_a_request() {
+    let server = Server::start().await;
+    let path = format!("/v2/{}/blobs/uploads/", repository(1, "a"));
+    let begun = server.alice(Method::POST, &path).send().await.unwrap();
+    assert_eq!(header(&begun, "oci-chunk-min-length"), (1024 * 1024).to_string());
+    let head = server.alice(Method::HEAD, &location(&begun)).send().await.unwrap();
+    assert_eq!((head.status(), header(&head, "range").as_str()), (StatusCode::NO_CONTENT, "0-0"));
+}
+
+#[tokio::test]
 async fn a_digest_of_the_other_algorithm_is_verified_too() {
     let server = Server::start().await;
     let name = repository(1, "a");
