@@ -39,7 +39,7 @@ debian_release() {
 # The site that this machine's apt takes its own release from.
 debian_site() {
   # shellcheck disable=SC2016 # the words in brackets are apt's
-  apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(SITE)' 'Created-By: Packages' |
+  apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(SITE)' 'Created-By: Packages' 2>/dev/null |
     sed -n "s/^$(debian_release) main //p" | head -n 1
 }
 
