@@ -12,7 +12,8 @@ use slipway_domain::{Failure, Region};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Ledger, Moved};
+use crate::ledger::Moved;
+use crate::settle::Settler;
 use slipway_runtime::Tasks;
 
 /// Events of one region applied at the same time.
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn run(
     bus: Bus,
     region: Region,
-    ledger: Arc<Ledger>,
+    settler: Arc<Settler>,
     tasks: Tasks,
     shutdown: CancellationToken,
 ) {
@@ -39,16 +40,17 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             event = events.next::<EventMessage>() => event,
         };
-        let ledger = ledger.clone();
+        let settler = settler.clone();
         tasks.spawn("event", async move {
-            handle(&ledger, event).await;
+            handle(&settler, event).await;
             drop(slot);
         });
     }
     events.stop().await;
 }
 
-async fn handle(ledger: &Ledger, delivery: EventDelivery<EventMessage>) {
+async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
+    let ledger = &settler.ledger;
     let message = match &delivery.payload {
         Ok(message) if message.version == VERSION => message,
         Ok(message) => {
@@ -89,6 +91,9 @@ async fn handle(ledger: &Ledger, delivery: EventDelivery<EventMessage>) {
     if let Err(error) = outcome {
         tracing::debug!(job.id = %message.job, %error, "event not confirmed, it comes again");
     }
+    if message.event == WorkerEvent::Started {
+        settler.stop_unless_running(message).await;
+    }
 }
 
 async fn refuse(delivery: &EventDelivery<EventMessage>, reason: &str) {
@@ -98,7 +103,8 @@ async fn refuse(delivery: &EventDelivery<EventMessage>, reason: &str) {
     }
 }
 
-fn job_event(message: &EventMessage, max_size: u64) -> JobEvent {
+/// What a worker's report means for its job.
+pub fn job_event(message: &EventMessage, max_size: u64) -> JobEvent {
     let (attempt, worker) = (message.attempt, message.worker.clone());
     match message.event.clone() {
         WorkerEvent::Started => JobEvent::Started { attempt, worker },

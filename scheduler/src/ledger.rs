@@ -5,7 +5,8 @@
 //! asks for. Invariants: a job and its snapshot move in one atomic batch; the
 //! view shows a change as soon as it is stored.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use slipway_bus::bucket::{self, Batch, Expected};
@@ -13,7 +14,7 @@ use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus};
 use slipway_domain::job::{IllegalTransition, JobEvent, JobRecord, RetryPolicy};
 use slipway_domain::snapshot::{SnapshotEvent, SnapshotRecord};
-use slipway_domain::{JobId, SnapshotId};
+use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use tokio::sync::mpsc;
 
 use crate::config::Limits;
@@ -74,6 +75,7 @@ pub struct Ledger {
     retry: RetryPolicy,
     limits: Limits,
     work: mpsc::UnboundedSender<JobId>,
+    reserved: Mutex<HashMap<OrganizationId, usize>>,
 }
 
 impl Ledger {
@@ -89,7 +91,8 @@ impl Ledger {
     ) -> (Self, mpsc::UnboundedReceiver<JobId>) {
         let (work, receiver) = mpsc::unbounded_channel();
         let records = bus.bucket(&BucketName::Records);
-        (Self { bus: bus.clone(), records, view, retry, limits, work }, receiver)
+        let reserved = Mutex::default();
+        (Self { bus: bus.clone(), records, view, retry, limits, work, reserved }, receiver)
     }
 
     /// Bytes that the image of a snapshot may have, compressed.
@@ -118,7 +121,7 @@ impl Ledger {
     /// The name is taken, the quota is used up, or nothing can be written.
     pub async fn create(&self, snapshot: &SnapshotRecord, job: &JobRecord) -> Result<(), Error> {
         self.check_connected()?;
-        self.check_room(snapshot)?;
+        let _reserved = self.reserve(snapshot)?;
         let encode = |source| Error::Write { what: "a new snapshot", source };
         let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
         let mut batch = Batch::new();
@@ -142,7 +145,10 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_room(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
+    /// Keeps room for a snapshot until it is stored: requests that come at the
+    /// same time share the quota. (Between replicas it is only approximate.)
+    fn reserve(&self, snapshot: &SnapshotRecord) -> Result<Reserved<'_>, Error> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.view.records();
         if records.find(&snapshot.organization, &snapshot.name).is_some() {
             return Err(Error::NameTaken { name: snapshot.name.clone() });
@@ -152,10 +158,12 @@ impl Ledger {
             .of(&snapshot.organization)
             .filter(|entry| counts(entry.value.state.name()))
             .count();
-        if used >= self.limits.snapshots as usize {
+        let waiting = reserved.entry(snapshot.organization).or_default();
+        if used + *waiting >= self.limits.snapshots as usize {
             return Err(Error::QuotaExceeded { limit: self.limits.snapshots });
         }
-        Ok(())
+        *waiting += 1;
+        Ok(Reserved { ledger: self, organization: snapshot.organization })
     }
 
     /// Marks a snapshot for removal and cancels its job. The rest follows.
@@ -290,7 +298,9 @@ impl Ledger {
         let found = self.records.get(&keys::job(&id)).await;
         let found = found.map_err(|source| Error::Write { what: "a job", source })?;
         let Some(entry) = found else { return Ok(false) };
-        let Ok(job) = entry.json::<JobRecord>() else { return Ok(false) };
+        let job = entry.json::<JobRecord>();
+        let job =
+            job.map_err(|source| Error::Write { what: "a job of a newer version", source })?;
         self.view.change_records(|records| records.put(Value::Job(job.clone()), entry.revision));
         self.reload(job.snapshot, id).await?;
         Ok(true)
@@ -306,16 +316,19 @@ impl Ledger {
         let key = keys::snapshot(&organization, &snapshot);
         let fresh_snapshot = self.records.get(&key).await.map_err(failed)?;
         let fresh_job = self.records.get(&keys::job(&job)).await.map_err(failed)?;
+        let unreadable = |source| Error::Write { what: "a record of a newer version", source };
+        let fresh_snapshot = fresh_snapshot.map(|entry| Ok((entry.json()?, entry.revision)));
+        let fresh_snapshot = fresh_snapshot.transpose().map_err(unreadable)?;
+        let fresh_job = fresh_job.map(|entry| Ok((entry.json()?, entry.revision)));
+        let fresh_job = fresh_job.transpose().map_err(unreadable)?;
         self.view.change_records(|records| {
-            if let Some(entry) = fresh_snapshot
-                && let Ok(record) = entry.json()
-            {
-                records.put(Value::Snapshot(record), entry.revision);
+            match fresh_snapshot {
+                Some((record, revision)) => records.put(Value::Snapshot(record), revision),
+                None => records.forget_snapshot(&snapshot),
             }
-            if let Some(entry) = fresh_job
-                && let Ok(record) = entry.json()
-            {
-                records.put(Value::Job(record), entry.revision);
+            match fresh_job {
+                Some((record, revision)) => records.put(Value::Job(record), revision),
+                None => records.forget_job(&job),
             }
         });
         Ok(())
@@ -325,6 +338,24 @@ impl Ledger {
     pub fn announce(&self, job: JobId) {
         // The receiver is gone only when the process stops.
         let _stopping = self.work.send(job);
+    }
+}
+
+/// Room for a snapshot that is being stored.
+struct Reserved<'a> {
+    ledger: &'a Ledger,
+    organization: OrganizationId,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut reserved = self.ledger.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = reserved.get_mut(&self.organization) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                reserved.remove(&self.organization);
+            }
+        }
     }
 }
 

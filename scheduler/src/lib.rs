@@ -167,11 +167,10 @@ async fn start_watches(
         let (ready, wait) = oneshot::channel();
         complete.push(wait);
         let (bucket, shutdown) = (bus.bucket(&bucket), tasks.shutdown().clone());
-        tasks.spawn("watch", async move {
+        tasks.spawn_essential("watch", async move {
             let followed = shutdown.run_until_cancelled(watch::follow(bucket, ready, apply));
             if let Some(Err(error)) = followed.await {
                 tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
-                shutdown.cancel();
             }
         });
     };
@@ -198,10 +197,14 @@ async fn start_watches(
             }),
         );
         let (bus, ledger, view) = (bus.clone(), ledger.clone(), view.clone());
-        tasks.spawn("lost-leases", async move {
-            while let Some((job, attempt)) = losses.recv().await {
-                watch::lease_lost(&bus, &ledger, &view, job, attempt).await;
-            }
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn_essential("lost-leases", async move {
+            let look = async {
+                while let Some(loss) = losses.recv().await {
+                    watch::lease_lost(&bus, &ledger, &view, &loss).await;
+                }
+            };
+            shutdown.run_until_cancelled(look).await;
         });
     }
     for wait in complete {
@@ -217,14 +220,14 @@ fn start_work(
     tasks: &Tasks,
 ) {
     let shutdown = tasks.shutdown().clone();
-    tasks.spawn("settle", settler.clone().run(work, shutdown.clone()));
+    tasks.spawn_essential("settle", settler.clone().run(work, tasks.clone()));
     for region in config.regions.keys().cloned() {
-        let (bus, ledger) = (settler.bus.clone(), settler.ledger.clone());
-        let events = events::run(bus, region, ledger, tasks.clone(), shutdown.clone());
-        tasks.spawn("events", events);
+        let bus = settler.bus.clone();
+        let events = events::run(bus, region, settler.clone(), tasks.clone(), shutdown.clone());
+        tasks.spawn_essential("events", events);
     }
     let reconciler = reconcile::run(settler, config.reconcile_interval, shutdown);
-    tasks.spawn("reconcile", reconciler);
+    tasks.spawn_essential("reconcile", reconciler);
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -7,17 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use slipway_domain::JobId;
+use jiff::{SignedDuration, Timestamp};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::lease::Lease;
+use slipway_domain::{AttemptNumber, JobId};
 use tokio_util::sync::CancellationToken;
 
 use crate::settle::{self, Settler};
-use crate::watch;
+use crate::watch::{self, Loss};
 
 /// A job that did not move for this long is looked at.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: SignedDuration = SignedDuration::from_secs(15);
 
 /// Looks over everything every `interval` until shutdown.
 pub async fn run(settler: Arc<Settler>, interval: Duration, shutdown: CancellationToken) {
@@ -27,7 +27,10 @@ pub async fn run(settler: Arc<Settler>, interval: Duration, shutdown: Cancellati
         // Cancel-safe: an interval loses nothing when dropped.
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = ticks.tick() => look_over(&settler).await,
+            _ = ticks.tick() => {}
+        }
+        if shutdown.run_until_cancelled(look_over(&settler)).await.is_none() {
+            return;
         }
     }
 }
@@ -42,16 +45,23 @@ async fn look_over(settler: &Settler) {
     };
     for job in quiet {
         match &job.state {
-            JobState::Running { attempt, .. } => {
+            JobState::Running { attempt, worker } => {
                 let held = matches!(
                     view.fleet().lease(&job.id),
                     Some(Lease::Held { attempt: holder, .. }) if holder == attempt
                 );
                 if !held {
-                    watch::lease_lost(bus, ledger, view, job.id, *attempt).await;
+                    let (attempt, worker) = (*attempt, worker.clone());
+                    let loss = Loss { job: job.id, attempt, worker };
+                    watch::lease_lost(bus, ledger, view, &loss).await;
                 }
             }
-            JobState::Queued { .. } => requeue(settler, &job).await,
+            JobState::Queued { attempt, not_before } => {
+                let due = not_before.is_none_or(|time| is_past(time, now));
+                if due {
+                    requeue(settler, &job, *attempt).await;
+                }
+            }
             JobState::Succeeded { .. }
             | JobState::Failed { .. }
             | JobState::Cancelled
@@ -63,13 +73,23 @@ async fn look_over(settler: &Settler) {
 }
 
 fn is_quiet(job: &JobRecord, now: Timestamp) -> bool {
-    now.duration_since(job.updated_at) > QUIET.try_into().unwrap_or_default()
+    // A record from the future is one from before the clock was set back.
+    is_past(job.updated_at, now) || job.updated_at > now + QUIET
+}
+
+/// Whether `time` is so long ago that whatever it set off has happened.
+fn is_past(time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time) > QUIET
 }
 
 /// A queued job is either in its queue, or claimed by a worker whose first event
 /// is on its way. If it is neither, the queue lost it.
-async fn requeue(settler: &Settler, job: &JobRecord) {
-    if settler.view.fleet().lease(&job.id).is_some() {
+async fn requeue(settler: &Settler, job: &JobRecord, waiting: AttemptNumber) {
+    let claimed = matches!(
+        settler.view.fleet().lease(&job.id),
+        Some(Lease::Held { attempt, .. }) if attempt.number == waiting
+    );
+    if claimed {
         return;
     }
     let held = settler.bus.jobs().holds(&job.region, job.class, job.kind, job.id).await;

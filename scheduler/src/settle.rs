@@ -5,23 +5,24 @@
 //! transition triggers and what repairs a crash. Invariant: every effect may be
 //! repeated without harm.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bus, bucket};
 use slipway_domain::job::{Effect, JobEvent, JobRecord, JobState};
 use slipway_domain::lease::Lease;
-use slipway_domain::message::ControlMessage;
+use slipway_domain::message::{ControlMessage, EventMessage};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
-use slipway_domain::{AttemptNumber, JobId, Region};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use slipway_domain::{AttemptNumber, JobId, Region, WorkerId};
+use slipway_runtime::{Tasks, telemetry};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::present;
 use crate::ledger::{self, Ledger};
@@ -30,6 +31,10 @@ use crate::view::{Entry, View};
 
 /// Jobs settled at the same time.
 const CONCURRENT: usize = 64;
+/// Jobs of one region closed at the same time.
+const CLOSING: usize = 8;
+/// Largest link in bytes.
+const LINK_SIZE: u64 = 64 << 10;
 /// Pause before settling again what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// For less than this the queue recognises a message that it has had.
@@ -78,83 +83,134 @@ pub struct Settler {
 /// What is left to do for a job.
 enum Left {
     Nothing,
+    /// Its log, and its removal.
+    Closing,
     LookAgain(Duration),
 }
 
 impl Settler {
     /// Settles every job announced on `work`, until shutdown.
-    pub async fn run(
-        self: Arc<Self>,
-        mut work: mpsc::UnboundedReceiver<JobId>,
-        shutdown: CancellationToken,
-    ) {
-        let mut running = FuturesUnordered::new();
+    ///
+    /// Two lanes: what makes a job go on or stop takes a moment and comes first;
+    /// what closes a job moves its log, and a region whose store or stream is
+    /// slow holds up only itself.
+    pub async fn run(self: Arc<Self>, mut work: mpsc::UnboundedReceiver<JobId>, tasks: Tasks) {
+        let mut lane = Lane::default();
         let mut timers = FuturesUnordered::new();
-        let mut busy: HashSet<JobId> = HashSet::new();
-        let mut again: HashSet<JobId> = HashSet::new();
+        let mut waiting: HashSet<JobId> = HashSet::new();
+        let (closed, mut closings) = mpsc::unbounded_channel::<(JobId, Left)>();
+        let mut closing: HashSet<JobId> = HashSet::new();
+        let limits = self.closing_limits();
         loop {
             // Cancel-safe: receivers and streams lose nothing when dropped.
-            let ready = tokio::select! {
-                () = shutdown.cancelled() => return,
-                Some(job) = work.recv(), if running.len() < CONCURRENT => job,
-                Some(job) = timers.next() => job,
-                Some((job, left)) = running.next() => {
-                    busy.remove(&job);
-                    if let Left::LookAgain(pause) = left {
+            let (job, left) = tokio::select! {
+                () = tasks.shutdown().cancelled() => return,
+                Some(job) = work.recv() => (job, None),
+                Some(job) = timers.next() => {
+                    waiting.remove(&job);
+                    (job, None)
+                }
+                Some((job, left)) = lane.running.next() => (job, Some(left)),
+                Some((job, left)) = closings.recv() => {
+                    closing.remove(&job);
+                    (job, Some(left))
+                }
+            };
+            match left {
+                None => lane.add(job),
+                Some(Left::Nothing) => lane.done(job),
+                Some(Left::LookAgain(pause)) => {
+                    lane.done(job);
+                    if waiting.insert(job) {
                         timers.push(async move {
                             tokio::time::sleep(pause).await;
                             job
                         });
                     }
-                    if !again.remove(&job) {
-                        continue;
-                    }
-                    job
                 }
-            };
-            if busy.insert(ready) {
-                let settler = self.clone();
-                running.push(async move { (ready, settler.settle(ready).await) });
-            } else {
-                again.insert(ready);
+                Some(Left::Closing) => {
+                    lane.done(job);
+                    if closing.insert(job) {
+                        let (settler, closed) = (self.clone(), closed.clone());
+                        let limit = self.limit_of(&limits, job);
+                        tasks.spawn("close", async move {
+                            let _slot = limit.acquire().await;
+                            let left = retry_later(job, settler.close(job).await);
+                            // The receiver is gone only when the process stops.
+                            let _stopping = closed.send((job, left));
+                        });
+                    }
+                }
             }
+            lane.start(&self);
         }
     }
 
-    async fn settle(&self, job: JobId) -> Left {
-        match self.try_settle(job).await {
-            Ok(left) => left,
-            Err(error) => {
-                let error = slipway_runtime::telemetry::chain(&error);
-                tracing::warn!(job.id = %job, error, "settling a job failed, trying again");
-                Left::LookAgain(RETRY)
-            }
-        }
+    /// How many jobs of a region may be closed at the same time.
+    fn closing_limits(&self) -> HashMap<Region, Arc<Semaphore>> {
+        let regions = self.stores.keys().cloned();
+        regions.map(|region| (region, Arc::new(Semaphore::new(CLOSING)))).collect()
     }
 
-    async fn try_settle(&self, id: JobId) -> Result<Left, Error> {
+    fn limit_of(&self, limits: &HashMap<Region, Arc<Semaphore>>, job: JobId) -> Arc<Semaphore> {
+        let region = self.view.records().job(&job).map(|entry| entry.value.region.clone());
+        let limit = region.and_then(|region| limits.get(&region).cloned());
+        limit.unwrap_or_else(|| Arc::new(Semaphore::new(1)))
+    }
+
+    /// Does what cannot wait: sends a job that is due, stops one that is cancelled.
+    async fn settle(&self, id: JobId) -> Result<Left, Error> {
         let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
         let record = &*job.value;
-        let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
+        let mut left = Left::Nothing;
         for effect in record.owed() {
             match effect {
                 Effect::Dispatch => {
-                    if let Left::LookAgain(pause) = self.dispatch(record, snapshot.as_ref()).await?
-                    {
-                        return Ok(Left::LookAgain(pause));
-                    }
+                    let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
+                    left = self.dispatch(record, snapshot.as_ref()).await?;
                 }
                 Effect::StopAttempt { attempt } => self.stop(record, attempt).await?,
-                Effect::SealLog => self.seal(record, snapshot.as_ref()).await?,
+                Effect::SealLog => left = Left::Closing,
             }
         }
-        if let Some(snapshot) = snapshot
-            && snapshot.value.state == SnapshotState::Removing
-            && record.state.is_over()
-        {
+        let removing = self.view.records().snapshot(&record.snapshot).is_some_and(is_removing);
+        if removing && record.state.is_over() {
+            left = Left::Closing;
+        }
+        Ok(left)
+    }
+
+    /// Closes a job that is over: its log, and its snapshot if that is to go.
+    async fn close(&self, id: JobId) -> Result<Left, Error> {
+        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
+        let record = &*job.value;
+        let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
+        if record.owed().contains(&Effect::SealLog) {
+            self.seal(record, snapshot.as_ref()).await?;
+        }
+        if let Some(snapshot) = snapshot.filter(is_removing) {
             self.remove(record, &snapshot).await?;
         }
         Ok(Left::Nothing)
+    }
+
+    /// Stops a worker that has begun what the records do not want it to do: an
+    /// attempt that is over, or one that another claim holds. Its report would be
+    /// refused anyway; this spares the work.
+    pub async fn stop_unless_running(&self, started: &EventMessage) {
+        let job = self.view.records().job(&started.job).map(|entry| entry.value.clone());
+        let wanted = job.as_ref().is_some_and(|job| {
+            matches!(&job.state, JobState::Running { attempt, .. } if *attempt == started.attempt)
+                || matches!(&job.state, JobState::Succeeded { attempt, .. } if *attempt == started.attempt)
+        });
+        let region = job.map(|job| job.region.clone());
+        let (false, Some(region)) = (wanted, region) else { return };
+        let (id, number) = (started.job, started.attempt.number);
+        tracing::warn!(job.id = %id, worker.id = %started.worker, attempt = %number, "stopping a stale attempt");
+        if let Err(error) = self.close_lease(&region, id, number).await {
+            tracing::warn!(job.id = %id, error = telemetry::chain(&error), "a lease was not closed");
+        }
+        self.notify(&region, &started.worker, id).await;
     }
 
     async fn dispatch(
@@ -214,15 +270,17 @@ impl Settler {
         self.close_lease(region, job, attempt).await?;
         self.bus.jobs().purge(region, job).await.map_err(Error::Dispatch)?;
         if let Some(worker) = record.attempts.last().and_then(|last| last.worker.as_ref()) {
-            // Only faster than the lease, which the worker looks at anyway.
-            let word = ControlMessage::CheckLease { job };
-            let told = self.bus.control().publish(region, worker, "lease", &word).await;
-            if let Err(error) = told {
-                let error = slipway_runtime::telemetry::chain(&error);
-                tracing::debug!(job.id = %job, error, "the worker was not told");
-            }
+            self.notify(region, worker, job).await;
         }
         Ok(())
+    }
+
+    /// Has a worker look at its lease now: only faster than by itself.
+    async fn notify(&self, region: &Region, worker: &WorkerId, job: JobId) {
+        let word = ControlMessage::CheckLease { job };
+        if let Err(error) = self.bus.control().publish(region, worker, "lease", &word).await {
+            tracing::debug!(job.id = %job, error = telemetry::chain(&error), "the worker was not told");
+        }
     }
 
     async fn close_lease(
@@ -284,12 +342,35 @@ impl Settler {
             let organization = *record.organization.as_uuid();
             let repository = Repository { organization, name };
             let link = ObjectKey::ManifestLink { repository, digest: image.digest };
-            store.delete(&link).await.map_err(Error::Unlink)?;
+            self.unlink(store, &link, &snapshot.value, &image.digest)
+                .await
+                .map_err(Error::Unlink)?;
         }
         self.logs.delete(record).await.map_err(Error::Log)?;
         let forgotten = self.ledger.forget(&snapshot.value, snapshot.revision).await;
         forgotten.map_err(Error::Ledger)?;
         tracing::info!(snapshot.id = %record.snapshot, job.id = %record.id, "snapshot removed");
+        Ok(())
+    }
+
+    /// Deletes a manifest's link, unless a snapshot with the same image came into
+    /// being meanwhile.
+    async fn unlink(
+        &self,
+        store: &Store,
+        link: &ObjectKey,
+        snapshot: &SnapshotRecord,
+        digest: &slipway_oci::Digest,
+    ) -> Result<(), slipway_blobstore::Error> {
+        let bytes = match store.get_bytes(link, LINK_SIZE).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        store.delete(link).await?;
+        if self.shared(snapshot, digest) {
+            store.put_bytes(link, bytes).await?;
+        }
         Ok(())
     }
 
@@ -314,4 +395,54 @@ impl Settler {
 /// How long until `time`; `None` if it has come.
 fn remaining(time: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(time.duration_since(now)).ok().filter(|wait| !wait.is_zero())
+}
+
+fn is_removing(snapshot: &Entry<SnapshotRecord>) -> bool {
+    snapshot.value.state == SnapshotState::Removing
+}
+
+/// What failed is tried again after a pause.
+fn retry_later(job: JobId, outcome: Result<Left, Error>) -> Left {
+    outcome.unwrap_or_else(|error| {
+        let error = telemetry::chain(&error);
+        tracing::warn!(job.id = %job, error, "settling a job failed, trying again");
+        Left::LookAgain(RETRY)
+    })
+}
+
+/// Jobs that are being settled, each once at a time.
+#[derive(Default)]
+struct Lane {
+    running: FuturesUnordered<BoxFuture<'static, (JobId, Left)>>,
+    busy: HashSet<JobId>,
+    again: HashSet<JobId>,
+    queue: VecDeque<JobId>,
+}
+
+impl Lane {
+    /// Has a job settled, once more if it is being settled now.
+    fn add(&mut self, job: JobId) {
+        if self.busy.insert(job) {
+            self.queue.push_back(job);
+        } else {
+            self.again.insert(job);
+        }
+    }
+
+    fn done(&mut self, job: JobId) {
+        self.busy.remove(&job);
+        if self.again.remove(&job) {
+            self.add(job);
+        }
+    }
+
+    /// Starts what waits, as far as there is room.
+    fn start(&mut self, settler: &Arc<Settler>) {
+        while self.running.len() < CONCURRENT {
+            let Some(job) = self.queue.pop_front() else { return };
+            let settler = settler.clone();
+            let settle = async move { (job, retry_later(job, settler.settle(job).await)) };
+            self.running.push(settle.boxed());
+        }
+    }
 }

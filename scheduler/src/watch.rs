@@ -1,17 +1,17 @@
 //! Watches: what keeps the view up to date, and what notices lost leases.
 
-use std::sync::Arc;
-
 use slipway_bus::bucket::{Change, Entry};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus, bucket};
 use slipway_domain::job::{JobEvent, JobState};
 use slipway_domain::lease::Lease;
+use slipway_domain::message::{EventMessage, WorkerEvent};
 use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use slipway_domain::worker::WorkerRecord;
-use slipway_domain::{Attempt, JobId, Region};
+use slipway_domain::{Attempt, JobId, Region, WorkerId};
 use tokio::sync::oneshot;
 
+use crate::events;
 use crate::ledger::Ledger;
 use crate::view::{Key, Value, View, Watched};
 
@@ -111,9 +111,20 @@ fn unreadable(key: &str, error: &bucket::Error) {
     tracing::warn!(key, error, "a record cannot be read and is left out");
 }
 
+/// A claim whose lease is gone, as far as was seen.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// The job.
+    pub job: JobId,
+    /// The claim.
+    pub attempt: Attempt,
+    /// Who held it.
+    pub worker: WorkerId,
+}
+
 /// Applies a change of a region's leases; returns the claim that lost its lease,
 /// if one did.
-pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<(JobId, Attempt)> {
+pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<Loss> {
     match change {
         Change::Put(entry) => {
             if let Some(job) = entry.key.strip_prefix("job.") {
@@ -121,7 +132,7 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<(JobI
                 let lease: Lease =
                     entry.json().inspect_err(|error| unreadable(&entry.key, error)).ok()?;
                 let before = view.change_fleet(|fleet| fleet.put_lease(region, job, lease.clone()));
-                return superseded(before, &lease).map(|attempt| (job, attempt));
+                return before.filter(|before| *before != lease).and_then(|lease| loss(job, lease));
             }
             let worker: WorkerRecord =
                 entry.json().inspect_err(|error| unreadable(&entry.key, error)).ok()?;
@@ -132,7 +143,7 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<(JobI
             if let Some(job) = key.strip_prefix("job.") {
                 let job: JobId = job.parse().ok()?;
                 let lease = view.change_fleet(|fleet| fleet.remove_lease(&job))?;
-                return held(&lease).map(|attempt| (job, attempt));
+                return loss(job, lease);
             }
             let worker = key.strip_prefix("worker.")?.parse().ok()?;
             tracing::warn!(worker.id = %worker, region = %region, "a worker is gone");
@@ -147,54 +158,65 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<(JobI
     }
 }
 
-/// The claim that a new lease pushed aside.
-fn superseded(before: Option<Lease>, now: &Lease) -> Option<Attempt> {
-    let before = held(&before?)?;
-    (held(now) != Some(before)).then_some(before)
-}
-
-fn held(lease: &Lease) -> Option<Attempt> {
+fn loss(job: JobId, lease: Lease) -> Option<Loss> {
     match lease {
-        Lease::Held { attempt, .. } => Some(*attempt),
+        Lease::Held { attempt, worker } => Some(Loss { job, attempt, worker }),
         Lease::Closed { .. } => None,
     }
 }
 
 /// Tells the ledger that a claim lost its lease, if the leader agrees: what was
-/// seen may be older than the claim itself.
-pub async fn lease_lost(
+/// seen may be older than the claim itself. A claim that had reported its end
+/// before is not lost, even if nobody has read the report yet.
+pub async fn lease_lost(bus: &Bus, ledger: &Ledger, view: &View, loss: &Loss) {
+    if let Err(error) = try_lease_lost(bus, ledger, view, loss).await {
+        // The reconciler sees the same, later.
+        let error = slipway_runtime::telemetry::chain(&*error);
+        tracing::warn!(job.id = %loss.job, error, "a lost lease could not be looked into");
+    }
+}
+
+async fn try_lease_lost(
     bus: &Bus,
-    ledger: &Arc<Ledger>,
+    ledger: &Ledger,
     view: &View,
-    job: JobId,
-    attempt: Attempt,
-) {
-    let Some(record) = view.records().job(&job).map(|entry| entry.value.clone()) else { return };
-    let concerned = match &record.state {
-        JobState::Running { attempt: running, .. } => *running == attempt,
-        JobState::Queued { attempt: waiting, .. } => *waiting == attempt.number,
-        JobState::Succeeded { .. }
+    loss: &Loss,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Loss { job, attempt, worker } = loss;
+    let Some(record) = view.records().job(job).map(|entry| entry.value.clone()) else {
+        return Ok(());
+    };
+    let waiting = match &record.state {
+        JobState::Running { attempt: running, .. } if running == attempt => false,
+        JobState::Queued { attempt: waiting, .. } if *waiting == attempt.number => true,
+        JobState::Running { .. }
+        | JobState::Queued { .. }
+        | JobState::Succeeded { .. }
         | JobState::Failed { .. }
         | JobState::Cancelled
-        | JobState::Dead { .. } => false,
+        | JobState::Dead { .. } => return Ok(()),
     };
-    if !concerned {
-        return;
-    }
     let leases = bus.bucket(&BucketName::Leases(record.region.clone()));
-    match leases.get(&keys::job(&job)).await {
-        Ok(Some(entry)) if entry.json().ok().and_then(|lease| held(&lease)) == Some(attempt) => {}
-        Ok(_) => {
-            tracing::warn!(job.id = %job, attempt = %attempt, "a lease was lost");
-            // A failure is repaired by the reconciler, which sees the same.
-            if let Err(error) = ledger.move_job(job, JobEvent::LeaseLost { attempt }).await {
-                let error = slipway_runtime::telemetry::chain(&error);
-                tracing::warn!(job.id = %job, error, "a lost lease was not recorded");
-            }
+    let lease =
+        leases.get(&keys::job(job)).await?.map(|entry| entry.json::<Lease>()).transpose()?;
+    match lease {
+        Some(Lease::Held { attempt: holder, .. }) if holder == *attempt => return Ok(()),
+        // Another claim of the attempt that waits is as good as this one was.
+        Some(Lease::Held { attempt: holder, .. }) if waiting && holder.number == attempt.number => {
+            return Ok(());
         }
-        Err(error) => {
-            let error = slipway_runtime::telemetry::chain(&error);
-            tracing::warn!(job.id = %job, error, "a lease could not be looked up");
-        }
+        _ => {}
     }
+    let last: Option<EventMessage> = bus.events().last(&record.region, worker, *job).await?;
+    let event = match last.filter(|event| event.attempt == *attempt) {
+        Some(event) if event.event != WorkerEvent::Started => {
+            events::job_event(&event, ledger.max_size())
+        }
+        _ => {
+            tracing::warn!(job.id = %job, %attempt, worker.id = %worker, "a lease was lost");
+            JobEvent::LeaseLost { attempt: *attempt }
+        }
+    };
+    ledger.move_job(*job, event).await?;
+    Ok(())
 }

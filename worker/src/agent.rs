@@ -10,6 +10,7 @@ use slipway_bus::jobs::{Delivery, Puller};
 use slipway_bus::topology::BucketName;
 use slipway_bus::{Bucket, Bus, control};
 use slipway_domain::JobId;
+use slipway_domain::failure::FailureKind;
 use slipway_domain::message::{ControlMessage, JobMessage, VERSION};
 use slipway_runtime::{Tasks, telemetry};
 use tokio::sync::Notify;
@@ -127,8 +128,9 @@ impl Agent {
             }
         };
         done(delivery.ack().await);
-        let _listed = self.presence.run(job);
-        self.running().insert(job, held.check());
+        let listed = self.presence.run(job);
+        let check = held.check();
+        self.running().insert(job, check.clone());
         let attempt = Attempt {
             bus: &self.bus,
             config: &self.config,
@@ -137,8 +139,19 @@ impl Agent {
             message,
             lease: held,
         };
-        attempt.run().await;
-        self.running().remove(&job);
+        let failure = attempt.run().await;
+        {
+            // A later attempt of the same job may run here by now.
+            let mut running = self.running();
+            if running.get(&job).is_some_and(|known| Arc::ptr_eq(known, &check)) {
+                running.remove(&job);
+            }
+        }
+        drop(listed);
+        if failure == Some(FailureKind::BuildkitUnavailable) {
+            let shutdown = self.tasks.shutdown();
+            shutdown.run_until_cancelled(self.executor.recovered()).await;
+        }
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {

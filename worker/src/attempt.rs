@@ -21,6 +21,11 @@ use crate::log::{Address, LogSink, LogWriter};
 /// Does the work of a job. Dropping the future must stop the work.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
+    /// Waits until what the executor relies on answers again, after an attempt
+    /// failed for want of it: a worker that fails fast would otherwise take
+    /// every job of its region, and fail it.
+    async fn recovered(&self);
+
     /// Runs a job and returns its image, which lies in the object store then.
     async fn execute(&self, job: &JobMessage, log: LogSink) -> Result<BuiltImage, Failure>;
 }
@@ -36,8 +41,9 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Runs it. Returns when it has ended, whichever way.
-    pub async fn run(self) {
+    /// Runs it. Returns when it has ended, whichever way, with the reason if it
+    /// failed.
+    pub async fn run(self) -> Option<FailureKind> {
         let (job, attempt) = (self.message.job, self.lease.attempt);
         tracing::info!(job.id = %job, %attempt, "attempt started");
         // Cancel-safe: both ways of ending give up the other for good.
@@ -45,19 +51,21 @@ impl Attempt<'_> {
             () = self.lease.lost() => None,
             ended = self.work() => Some(ended),
         };
-        match ended {
-            None => tracing::warn!(job.id = %job, %attempt, "attempt stopped: its lease is lost"),
-            Some(event) => tracing::info!(job.id = %job, %attempt, event, "attempt ended"),
-        }
+        let Some((event, failure)) = ended else {
+            tracing::warn!(job.id = %job, %attempt, "attempt stopped: its lease is lost");
+            return None;
+        };
+        tracing::info!(job.id = %job, %attempt, event, "attempt ended");
+        failure
     }
 
-    async fn work(&self) -> &'static str {
+    async fn work(&self) -> (&'static str, Option<FailureKind>) {
         self.report(WorkerEvent::Started).await;
         let address = Address {
             region: self.config.region.clone(),
             worker: self.config.id.clone(),
             job: self.message.job,
-            attempt: self.lease.attempt.number,
+            attempt: self.lease.attempt,
         };
         let (sink, writer) = LogWriter::start(self.bus, address, self.tasks);
         if self.lease.attempt.number.get() > 1 {
@@ -69,13 +77,16 @@ impl Attempt<'_> {
             let error = telemetry::chain(&error);
             tracing::error!(job.id = %self.message.job, error, "the log was not stored");
         }
-        let event = match outcome {
-            Ok(image) => WorkerEvent::Published(image),
-            Err(failure) => WorkerEvent::Failed(failure),
+        let (event, failure) = match outcome {
+            Ok(image) => (WorkerEvent::Published(image), None),
+            Err(failure) => {
+                let kind = failure.kind;
+                (WorkerEvent::Failed(failure), Some(kind))
+            }
         };
         let name = event.name();
         self.report(event).await;
-        name
+        (name, failure)
     }
 
     /// The outcome of the executor, or of what ends it early.
@@ -102,7 +113,7 @@ impl Attempt<'_> {
     /// Reports, and goes on trying until it is stored.
     async fn report(&self, event: WorkerEvent) {
         let (job, attempt) = (self.message.job, self.lease.attempt);
-        let id = format!("{job}/{attempt}/{}/{}", self.config.id, event.name());
+        let id = format!("{job}/{attempt}/{}/{}", attempt.nonce, event.name());
         let message = EventMessage {
             version: VERSION,
             job,

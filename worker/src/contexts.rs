@@ -157,8 +157,7 @@ impl Contexts {
         let object = self.inner.store.get(key, None).await;
         let object = object.map_err(|source| Error::Store { hash: hash.to_owned(), source })?;
         let scanned = slipway_context::scan(object.into_stream()).await;
-        let scanned =
-            scanned.map_err(|error| invalid(slipway_runtime::telemetry::chain(&error)))?;
+        let scanned = scanned.map_err(|error| unusable(hash, error))?;
         let whole = scanned.completed.unwrap_or(scanned.digest);
         let digest =
             Digest::from_sha256_hex(&whole.hex()).map_err(|error| invalid(error.to_string()))?;
@@ -174,6 +173,18 @@ impl Contexts {
 
     fn offers(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Offered>> {
         self.inner.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A context that cannot be read is the store's fault, any other the client's.
+fn unusable(hash: &str, error: slipway_context::scan::Error) -> Error {
+    let hash = hash.to_owned();
+    let slipway_context::scan::Error::Read(source) = error else {
+        return Error::Invalid { hash, reason: slipway_runtime::telemetry::chain(&error) };
+    };
+    match source.downcast::<slipway_blobstore::Error>() {
+        Ok(source) => Error::Store { hash, source: *source },
+        Err(other) => Error::Invalid { hash, reason: other.to_string() },
     }
 }
 

@@ -92,8 +92,14 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         registry = %server.address,
         "the worker serves"
     );
-    let builder =
-        Builder { client, contexts, store, address: server.address, grants: server.grants };
+    let builder = Builder {
+        client,
+        contexts,
+        store,
+        address: server.address,
+        registry: server.registry,
+        grants: server.grants,
+    };
     let presence = Presence::new(config.clone(), buildkit, server.address);
     let agent = Agent::new(config, bus, Arc::new(builder), presence, tasks.clone());
     agent.run().await.map_err(Error::Control)

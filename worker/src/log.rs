@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
 use slipway_bus::{Bus, logs};
 use slipway_domain::log::{LogSource, Step};
-use slipway_domain::{AttemptNumber, JobId, LogEntry, LogEvent, LogSeq, Region, WorkerId};
+use slipway_domain::{Attempt, AttemptNumber, JobId, LogEntry, LogEvent, LogSeq, Region, WorkerId};
 use slipway_runtime::Tasks;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,8 +29,8 @@ pub struct Address {
     pub worker: WorkerId,
     /// The job.
     pub job: JobId,
-    /// The attempt.
-    pub attempt: AttemptNumber,
+    /// The claim.
+    pub attempt: Attempt,
 }
 
 /// Where an executor writes its log. Clones write to the same log.
@@ -102,11 +102,11 @@ async fn write(
     address: Address,
     mut entries: mpsc::Receiver<(Timestamp, LogEvent)>,
 ) -> Result<(), logs::Error> {
-    let mut numbered = Numbered { attempt: address.attempt, n: 0 };
+    let mut numbered = Numbered { attempt: address.attempt.number, n: 0 };
     let mut batch = Vec::new();
     while entries.recv_many(&mut batch, WAITING).await > 0 {
         for (first, bytes) in numbered.chunks(batch.drain(..)) {
-            let id = format!("{}/{first}", address.job);
+            let id = format!("{}/{}/{first}", address.job, address.attempt.nonce);
             logs.publish_chunk(&address.region, &address.worker, address.job, bytes, &id).await?;
         }
     }

@@ -20,6 +20,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Rights of running builds, beside those of API keys.
     pub grants: Arc<StaticAuthorizer>,
+    /// The registry behind the routes.
+    pub registry: Registry,
 }
 
 /// Starts to serve until shutdown.
@@ -40,14 +42,14 @@ pub async fn start(
     let grants = Arc::new(StaticAuthorizer::new().or_else(keys));
     let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
     let routes = slipway_registry::router(registry.clone()).merge(contexts::router(contexts));
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("registry", async move {
-        let served =
+    let (shutdown, served) = (tasks.shutdown().clone(), registry.clone());
+    tasks.spawn_essential("registry", async move {
+        let ended =
             axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
-        if let Err(error) = served {
+        if let Err(error) = ended {
             tracing::error!(%error, "the registry routes stopped");
         }
-        registry.close().await;
+        served.close().await;
     });
-    Ok(Server { address, grants })
+    Ok(Server { address, grants, registry })
 }

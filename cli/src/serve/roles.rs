@@ -100,6 +100,7 @@ where
             tracing::warn!("not every task stopped in time");
         }
         match outcome {
+            Ok(Ok(())) if tasks.have_failed() => ExitCode::FAILURE,
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => {
                 tracing::error!("{}", telemetry::chain(&error));

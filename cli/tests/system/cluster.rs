@@ -159,6 +159,16 @@ impl Cluster {
         (self.scheduler, _) = start_scheduler(self.folder.path()).await;
     }
 
+    /// Another scheduler on the same records, with an address of its own.
+    pub async fn second_scheduler(&self) -> (Child, SocketAddr) {
+        let text = std::fs::read_to_string(self.folder.path().join("scheduler.toml")).unwrap();
+        let folder = self.folder.path().join("second");
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = text.replace(&format!("\"{}\"", self.api), "\"127.0.0.1:0\"");
+        std::fs::write(folder.join("scheduler.toml"), text).unwrap();
+        start_scheduler(&folder).await
+    }
+
     /// The folder of a region's object store.
     pub fn store(&self, region: &str) -> PathBuf {
         self.folder.path().join("stores").join(region)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use slipway_api::events::JobEvent;
+use slipway_bus::topology::{BucketName, keys};
 use slipway_testkit::TcpProxy;
 
 use crate::cluster::{
@@ -83,6 +84,62 @@ async fn a_build_outlives_the_scheduler() {
 }
 
 #[tokio::test]
+async fn a_build_that_ends_while_no_scheduler_runs_counts() {
+    let mut cluster = Cluster::with(Plan { lease: "2s", ..Plan::default() }).await;
+    let snapshot = cluster.submit("unattended", ticking(10)).await;
+    cluster.log_until(&snapshot, "tick 2").await;
+    cluster.scheduler.kill9().await;
+    cluster.worker("us-1").output().line(|line| line.contains("attempt ended")).await.unwrap();
+    // Its lease runs out before anybody has read that it ended.
+    let leases = cluster.bus().await;
+    let leases = leases.bucket(&BucketName::Leases("us".parse().unwrap()));
+    let key = keys::job(&snapshot.job_id.as_ref().unwrap().parse().unwrap());
+    eventually("the lease is gone", async || {
+        leases.get(&key).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    cluster.restart_scheduler().await;
+    let ended = cluster.ended(&snapshot.id).await;
+    assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+    assert_eq!(cluster.job(&ended).await.attempts.len(), 1);
+    assert_gapless(&cluster.log(&ended).await);
+}
+
+#[tokio::test]
+async fn two_schedulers_share_the_work_and_one_may_die() {
+    let mut cluster = Cluster::start().await;
+    let (second, api) = cluster.second_scheduler().await;
+    let other = client(api, &cluster.key);
+    let mut snapshots = vec![];
+    for n in 0..4 {
+        let build = ticking(10);
+        let wanted = slipway_api::types::CreateSnapshot {
+            name: format!("shared-{n}"),
+            build_info: Some(build),
+            ..Default::default()
+        };
+        let client = if n % 2 == 0 { &other } else { &cluster.client };
+        snapshots.push(client.create_snapshot(&wanted).await.unwrap());
+    }
+    let taken = slipway_api::types::CreateSnapshot {
+        name: "shared-0".into(),
+        build_info: Some(ticking(1)),
+        ..Default::default()
+    };
+    assert_eq!(cluster.client.create_snapshot(&taken).await.unwrap_err().status(), Some(409));
+    cluster.log_until(&snapshots[0], "tick 2").await;
+    cluster.scheduler.kill9().await;
+    cluster.client = other;
+    for snapshot in &snapshots {
+        let ended = cluster.ended(&snapshot.id).await;
+        assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+        assert_eq!(cluster.job(&ended).await.attempts.len(), 1);
+        assert_gapless(&cluster.log(&ended).await);
+    }
+    drop(second);
+}
+
+#[tokio::test]
 async fn what_was_accepted_survives_the_death_of_everything() {
     let mut cluster = Cluster::with(Plan { lease: "2s", ..Plan::default() }).await;
     let running = cluster.submit("running", ticking(10)).await;
@@ -122,6 +179,7 @@ async fn nats_may_go_away_for_a_while() {
     cluster.nats.restart().await;
     let snapshot = cluster.ended(&snapshot.id).await;
     assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
+    assert_eq!(cluster.job(&snapshot).await.attempts.len(), 1);
     assert_gapless(&cluster.log(&snapshot).await);
 }
 

@@ -233,11 +233,9 @@ async fn delete_while_building_stops_the_process_and_really_removes() {
     cluster.log_until(&snapshot, "go").await;
     eventually("the step runs", async || process_with(&marker).then_some(())).await;
 
-    let log = cluster.client.job_events(
-        snapshot.job_id.as_ref().unwrap(),
-        slipway_domain::LogSeq::ZERO,
-        true,
-    );
+    let job = snapshot.job_id.as_ref().unwrap();
+    let mut log = cluster.client.job_events(job, slipway_domain::LogSeq::ZERO, true).unwrap();
+    log.next().await.unwrap().unwrap();
     cluster.client.delete_snapshot("doomed").await.unwrap();
     eventually("the step is gone", async || (!process_with(&marker)).then_some(())).await;
     eventually("the snapshot is gone", async || {
@@ -246,7 +244,6 @@ async fn delete_while_building_stops_the_process_and_really_removes() {
     })
     .await;
     // Who follows its log sees its end.
-    let mut log = log.unwrap();
     let end = async {
         while let Some(event) = log.next().await {
             if let Ok(slipway_api::events::JobEvent::Log(entry)) = event
@@ -255,10 +252,10 @@ async fn delete_while_building_stops_the_process_and_really_removes() {
                 return true;
             }
         }
-        // The job may be gone before the reader came; then there is no log.
-        true
+        false
     };
-    assert!(tokio::time::timeout(LIMIT, end).await.unwrap());
+    let end = tokio::time::timeout(LIMIT, end).await.unwrap();
+    assert!(end, "the reader saw the end");
 
     // The name is free again.
     let (again, _) = cluster.build("doomed", dockerfile("RUN true")).await;
@@ -271,6 +268,59 @@ fn process_with(word: &str) -> bool {
     processes
         .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
         .any(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
+}
+
+#[tokio::test]
+async fn snapshots_with_one_image_are_deleted_one_by_one() {
+    let cluster = Cluster::start().await;
+    let build = dockerfile("RUN echo twin > /twin");
+    let (one, _) = cluster.build("one", build.clone()).await;
+    let (two, _) = cluster.build("two", build.clone()).await;
+    assert_eq!(one.digest, two.digest);
+    let gone = async |id: &str| {
+        cluster.client.delete_snapshot(id).await.unwrap();
+        eventually("it is gone", async || {
+            cluster.client.snapshot(id).await.err().filter(|e| e.status() == Some(404))
+        })
+        .await;
+    };
+    let digest = one.digest.unwrap();
+    let link = cluster.store("us").join("repos").join(&one.organization_id);
+    let link = link.join("snapshots/_manifests").join(digest.replace(':', "%3A"));
+    let link = if link.exists() { link } else { link.with_file_name(&digest) };
+    assert!(link.exists(), "{}", link.display());
+    gone(&one.id).await;
+    assert!(link.exists(), "its twin needs it");
+    gone(&two.id).await;
+    assert!(!link.exists());
+
+    // Made again at once, it is there again, although BuildKit and the registry
+    // remember the image.
+    let (three, _) = cluster.build("three", build).await;
+    assert_eq!((three.state.as_str(), three.digest), ("active", Some(digest)));
+    assert!(link.exists());
+}
+
+#[tokio::test]
+async fn the_quota_holds_for_requests_that_come_at_once() {
+    let cluster = Cluster::start().await;
+    let create = async |n: u32| {
+        let wanted = CreateSnapshot {
+            name: format!("many-{n}"),
+            region_id: Some("eu".into()),
+            build_info: Some(dockerfile("RUN true")),
+            ..CreateSnapshot::default()
+        };
+        cluster.client.create_snapshot(&wanted).await
+    };
+    let results = futures::future::join_all((0..50).map(create)).await;
+    let (made, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (30, 20));
+    for refusal in refused {
+        let error = refusal.unwrap_err();
+        assert_eq!(error.status(), Some(400));
+        assert!(error.to_string().contains("Maximum allowed: 30"), "{error}");
+    }
 }
 
 #[tokio::test]

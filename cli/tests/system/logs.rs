@@ -41,6 +41,13 @@ async fn archived(cluster: &Cluster, id: &str) {
     let job = snapshot.job_id.unwrap();
     let file = cluster.store("us").join("logs").join(format!("{job}.jsonl.zst"));
     eventually("the log is archived", async || file.exists().then_some(())).await;
+    // From then on it is read from there alone.
+    let (logs, job) = (cluster.bus().await.logs(), job.parse().unwrap());
+    let region = "us".parse().unwrap();
+    eventually("the stream is purged", async || {
+        logs.read_all(&region, job).await.unwrap().is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

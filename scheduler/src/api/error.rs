@@ -114,7 +114,11 @@ impl From<logs::Error> for ApiError {
     fn from(error: logs::Error) -> Self {
         match &error {
             logs::Error::UnknownJob(job) => Self::job_not_found(&job.to_string()),
-            logs::Error::Stream { .. } | logs::Error::Store { .. } => Self::unavailable(&error),
+            logs::Error::Stream { .. }
+            | logs::Error::Store { .. }
+            | logs::Error::NoAnswer { .. }
+            | logs::Error::Incomplete { .. }
+            | logs::Error::Interrupted { .. } => Self::unavailable(&error),
             logs::Error::Spool { .. } | logs::Error::Entry { .. } => Self::internal(&error),
         }
     }

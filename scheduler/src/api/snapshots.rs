@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt as _;
+use std::future::ready;
+
+use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 use slipway_api::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot, Url};
 use slipway_domain::LogSeq;
@@ -123,7 +125,13 @@ pub async fn build_logs(
     });
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-cache")];
+    // At shutdown the answer breaks off, so that nobody takes it for whole.
+    let (job, shutdown) = (record.job, app.shutdown.clone());
+    let broken_off = stream::once(async move {
+        shutdown.is_cancelled().then_some(Err(logs::Error::Interrupted { job }))
+    });
     let lines = lines.take_until(app.shutdown.cancelled_owned());
+    let lines = lines.chain(broken_off.filter_map(ready));
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 

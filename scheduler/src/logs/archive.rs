@@ -1,6 +1,7 @@
 //! Archived logs: JSON lines, zstd, one object for each job.
 
 use std::io;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{ZstdDecoder, ZstdEncoder};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -15,6 +16,10 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{Entries, Error, Logs, chunk};
 
+/// How long the stream may take to store one entry.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may take to archive a log.
+const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// Bytes of a piece on its way to the store.
 const PIECE: usize = 256 << 10;
 
@@ -27,7 +32,11 @@ impl Logs {
         let (job, region) = (record.id, &record.region);
         self.end(record).await?;
         let store = self.store(record)?;
-        write(&self.bus, store, region, job).await
+        let written = write(&self.bus, store, region, job);
+        match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {
+            Ok(written) => written,
+            Err(_) => Err(Error::NoAnswer { job }),
+        }
     }
 
     /// Removes what [`Logs::seal`] has archived from the stream.
@@ -52,14 +61,13 @@ impl Logs {
 
     /// Appends the last entry, after which nothing counts.
     pub(crate) async fn end(&self, record: &JobRecord) -> Result<(), Error> {
-        let job = record.id;
         let event = LogEvent::End {
             state: record.state.name().to_owned(),
             reason: record.state.failure().map(|failure| failure.message.clone()),
         };
         // The record's own time, so that a repeat says the same.
         let entry = LogEntry { seq: LogSeq::END, time: record.updated_at, event };
-        self.append(record, &entry, "end").await.map_err(|source| Error::Stream { job, source })
+        self.append(record, &entry, "end").await
     }
 
     /// Notes at the head of the log why the job waits, before any attempt.
@@ -67,27 +75,25 @@ impl Logs {
     /// # Errors
     /// The stream cannot be reached.
     pub async fn note_waiting(&self, record: &JobRecord, reason: &str) -> Result<(), Error> {
-        let job = record.id;
         let text = format!("waiting: {reason}");
         let event = LogEvent::Line { source: slipway_domain::log::LogSource::System, text };
         let seq = LogSeq::new(slipway_domain::AttemptNumber::new(0), 1);
         let entry = LogEntry { seq, time: Timestamp::now(), event };
-        let noted = self.append(record, &entry, "waiting").await;
-        noted.map_err(|source| Error::Stream { job, source })
+        self.append(record, &entry, "waiting").await
     }
 
-    async fn append(
-        &self,
-        record: &JobRecord,
-        entry: &LogEntry,
-        name: &str,
-    ) -> Result<(), slipway_bus::logs::Error> {
+    async fn append(&self, record: &JobRecord, entry: &LogEntry, name: &str) -> Result<(), Error> {
         let mut line = serde_json::to_vec(entry).expect("an entry is plain data");
         line.push(b'\n');
         let scheduler = "scheduler".parse().expect("a constant of the right form");
         let message_id = format!("{}/{name}", record.id);
-        let logs = self.bus.logs();
-        logs.publish_chunk(&record.region, &scheduler, record.id, line.into(), &message_id).await
+        let (logs, job) = (self.bus.logs(), record.id);
+        let published =
+            logs.publish_chunk(&record.region, &scheduler, job, line.into(), &message_id);
+        match tokio::time::timeout(DEADLINE, published).await {
+            Ok(published) => published.map_err(|source| Error::Stream { job, source }),
+            Err(_) => Err(Error::NoAnswer { job }),
+        }
     }
 }
 
@@ -102,17 +108,19 @@ async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<
         while !merge.ended() {
             match reader.next().await.map_err(|source| Error::Stream { job, source })? {
                 Item::Chunk(chunk) => {
-                    let lines: Result<Vec<&[u8]>, Error> =
-                        chunk::accept(job, &chunk.bytes, &mut merge)
-                            .map(|accepted| accepted.map(|(_, line)| line))
-                            .collect();
-                    let bytes = lines?.concat();
+                    let accepted = chunk::accept(job, &chunk.bytes, &mut merge);
+                    let bytes = accepted.map(|(_, line)| line).collect::<Vec<_>>().concat();
                     let written = sink.write_all(&bytes).await;
                     written.map_err(|source| Error::Spool { job, source })?;
                 }
                 Item::Reset => {}
                 Item::CaughtUp => break,
             }
+        }
+        if !merge.ended() {
+            // Its end was written before this began: somebody else has archived
+            // and purged it meanwhile, and that archive is whole.
+            return Err(Error::Incomplete { job });
         }
         if merge.gaps() > 0 {
             tracing::warn!(job.id = %job, gaps = merge.gaps(), "the log lacks entries");
@@ -129,15 +137,9 @@ async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<
         }
         Ok::<_, Error>(writer)
     };
-    let (fed, writer) = tokio::join!(feed, store_it);
-    let writer = writer?;
-    match fed {
-        Ok(()) => writer.commit().await.map_err(|source| Error::Store { job, source }),
-        Err(error) => {
-            writer.abort().await;
-            Err(error)
-        }
-    }
+    // A writer that is dropped, because the other half failed, cleans up.
+    let ((), writer) = tokio::try_join!(feed, store_it)?;
+    writer.commit().await.map_err(|source| Error::Store { job, source })
 }
 
 /// The entries of an archived log after `after`.

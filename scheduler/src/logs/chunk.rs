@@ -7,16 +7,21 @@ use slipway_domain::{JobId, LogEntry, LogMerge, LogSeq, Region};
 
 use super::{Entries, Error};
 
-/// The entries of a chunk that belong to the log, each with its line.
+/// The entries of a chunk that belong to the log, each with its line. One that
+/// cannot be read is left out, which shows as a gap.
 pub(super) fn accept<'a>(
     job: JobId,
     bytes: &'a [u8],
     merge: &'a mut LogMerge,
-) -> impl Iterator<Item = Result<(LogEntry, &'a [u8]), Error>> + 'a {
+) -> impl Iterator<Item = (LogEntry, &'a [u8])> + 'a {
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.filter_map(move |line| match parse(job, line) {
-        Ok(entry) => merge.accept(&entry).then_some(Ok((entry, line))),
-        Err(error) => Some(Err(error)),
+        Ok(entry) => merge.accept(&entry).then_some((entry, line)),
+        Err(error) => {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(job.id = %job, error, "a log entry is left out");
+            None
+        }
     })
 }
 
@@ -51,11 +56,9 @@ fn until_caught_up(
         loop {
             match reader.next().await {
                 Ok(Item::Chunk(chunk)) => {
-                    let entries: Result<Vec<LogEntry>, Error> =
-                        accept(job, &chunk.bytes, &mut merge)
-                            .map(|accepted| accepted.map(|(entry, _)| entry))
-                            .collect();
-                    return Some((entries, Some((reader, merge))));
+                    let accepted = accept(job, &chunk.bytes, &mut merge);
+                    let entries = accepted.map(|(entry, _)| entry).collect();
+                    return Some((Ok(entries), Some((reader, merge))));
                 }
                 // What follows begins anew; the merge drops what was handed out.
                 Ok(Item::Reset) => {}

@@ -10,10 +10,12 @@ mod chunk;
 mod spool;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use slipway_blobstore::Store;
 use slipway_bus::Bus;
 use slipway_domain::job::{JobRecord, LogState};
@@ -55,6 +57,24 @@ pub enum Error {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The stream did not answer in time.
+    #[error("the log stream of job `{job}` did not answer in time")]
+    NoAnswer {
+        /// The job.
+        job: JobId,
+    },
+    /// The log in the stream has no end, although it was written.
+    #[error("the log of job `{job}` is incomplete in its stream")]
+    Incomplete {
+        /// The job.
+        job: JobId,
+    },
+    /// What follows the log was stopped before its end.
+    #[error("the log of job `{job}` was interrupted")]
+    Interrupted {
+        /// The job.
+        job: JobId,
     },
     /// What is stored is no log.
     #[error("the log of job `{job}` holds an entry that cannot be read")]
@@ -100,14 +120,39 @@ impl Logs {
         if follow {
             return Ok(self.spool(&record)?.read(after));
         }
-        Ok(chunk::read_now(&self.bus, &record.region, job, after))
+        let stream = chunk::read_now(&self.bus, &record.region, job, after);
+        self.rest_from_archive(&record, stream, after)
+    }
+
+    /// The log may be archived and purged while it is read from the stream: then
+    /// the rest of it comes from the archive.
+    fn rest_from_archive(
+        &self,
+        record: &JobRecord,
+        stream: Entries,
+        after: LogSeq,
+    ) -> Result<Entries, Error> {
+        let (job, view, store) = (record.id, self.view.clone(), self.store(record)?.clone());
+        let last = Arc::new(AtomicU64::new(after.get()));
+        let seen = last.clone();
+        let stream = stream.inspect_ok(move |entry| seen.store(entry.seq.get(), Ordering::Relaxed));
+        let rest = stream::once(async move {
+            let last = LogSeq::from_u64(last.load(Ordering::Relaxed));
+            let log = view.records().job(&job).map(|entry| entry.value.log);
+            if last < LogSeq::END && log == Some(LogState::Archived) {
+                return archive::read(&store, job, last).await;
+            }
+            Ok(stream::empty().boxed())
+        });
+        Ok(stream.chain(rest.try_flatten()).boxed())
     }
 
     /// The spool that follows a running job, shared by all its readers.
     fn spool(&self, record: &JobRecord) -> Result<Arc<Spool>, Error> {
         let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
         spools.retain(|_, spool| spool.strong_count() > 0);
-        if let Some(spool) = spools.get(&record.id).and_then(Weak::upgrade) {
+        let known = spools.get(&record.id).and_then(Weak::upgrade);
+        if let Some(spool) = known.filter(|spool| !spool.is_broken()) {
             return Ok(spool);
         }
         let source = spool::Source {

@@ -75,8 +75,13 @@ impl Spool {
         Ok(Self { job, file, progress, task })
     }
 
-    /// The entries after `after`, until the end of the log. The stream also
-    /// ends, without an end entry, if the log cannot be followed any more.
+    /// Whether it stopped before the end of the log.
+    pub(super) fn is_broken(&self) -> bool {
+        self.task.is_finished() && !self.progress.borrow().ended
+    }
+
+    /// The entries after `after`, until the end of the log, or until an error if
+    /// the log cannot be followed any more.
     pub(super) fn read(self: Arc<Self>, after: LogSeq) -> Entries {
         let reader = Reader { progress: self.progress.clone(), spool: self, offset: 0 };
         stream::try_unfold(reader, |mut reader| async move {
@@ -106,12 +111,12 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<Vec<LogEntry>>, Error> {
         let offset = self.offset;
         let more = self.progress.wait_for(|now| now.bytes > offset || now.ended).await;
+        let (file, job) = (self.spool.file.clone(), self.spool.job);
         // The sender is gone only when the log cannot be followed any more.
-        let Ok(progress) = more.map(|now| *now) else { return Ok(None) };
+        let progress = more.map(|now| *now).map_err(|_| Error::Interrupted { job })?;
         if progress.bytes == offset {
             return Ok(None);
         }
-        let (file, job) = (self.spool.file.clone(), self.spool.job);
         let spooled = move |source| Error::Spool { job, source };
         let read = tokio::task::spawn_blocking(move || read_lines(&file, offset, progress.bytes));
         let lines = read.await.map_err(|error| spooled(io::Error::other(error)))?;
@@ -151,10 +156,8 @@ impl Writer {
     /// Adds what belongs to the log.
     fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let job = self.job;
-        let lines: Result<Vec<&[u8]>, Error> = chunk::accept(job, bytes, &mut self.merge)
-            .map(|accepted| accepted.map(|(_, line)| line))
-            .collect();
-        let lines = lines?.concat();
+        let accepted = chunk::accept(job, bytes, &mut self.merge);
+        let lines = accepted.map(|(_, line)| line).collect::<Vec<_>>().concat();
         let from = self.progress.borrow().bytes;
         let written = self.file.write_all_at(&lines, from);
         written.map_err(|source| Error::Spool { job, source })?;
@@ -176,15 +179,19 @@ impl Writer {
 
 async fn follow(source: Source, mut writer: Writer) -> Result<(), Error> {
     let job = source.job;
-    let mut reader = source.bus.logs().follow(&source.region, job);
+    let items = source.bus.logs().follow(&source.region, job).into_stream();
+    let mut items = std::pin::pin!(items);
     let mut changes = source.view.changes();
+    // What changed before this subscription counts, too.
+    changes.mark_changed();
     while !writer.merge.ended() {
-        // Cancel-safe: the reader says so, and a watch loses nothing.
+        // Cancel-safe: a stream goes on where it was, and a watch loses nothing.
         tokio::select! {
-            item = reader.next() => match item {
-                Ok(Item::Chunk(chunk)) => writer.add(&chunk.bytes)?,
-                Ok(Item::CaughtUp | Item::Reset) => {}
-                Err(source) => return Err(Error::Stream { job, source }),
+            item = items.next() => match item {
+                Some(Ok(Item::Chunk(chunk))) => writer.add(&chunk.bytes)?,
+                Some(Ok(Item::CaughtUp | Item::Reset)) => {}
+                Some(Err(source)) => return Err(Error::Stream { job, source }),
+                None => return Err(Error::Interrupted { job }),
             },
             _ = changes.changed() => finish_elsewhere(&source, &mut writer).await?,
         }

@@ -12,9 +12,17 @@ pub struct Fleet {
     workers: BTreeMap<(Region, WorkerId), WorkerRecord>,
     /// With the region in whose bucket they lie.
     leases: HashMap<JobId, (Region, Lease)>,
+    /// Counts changes; a renewal is none.
+    version: u64,
 }
 
 impl Fleet {
+    /// Counts changes; a renewal is none.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Live workers, by region and name.
     pub fn workers(&self) -> impl Iterator<Item = &WorkerRecord> {
         self.workers.values()
@@ -54,27 +62,39 @@ impl Fleet {
 
     /// A worker's sign of life.
     pub fn put_worker(&mut self, worker: WorkerRecord) {
-        self.workers.insert((worker.region.clone(), worker.id.clone()), worker);
+        let key = (worker.region.clone(), worker.id.clone());
+        if self.workers.get(&key) != Some(&worker) {
+            self.workers.insert(key, worker);
+            self.version += 1;
+        }
     }
 
     /// A worker's sign of life expired.
     pub fn remove_worker(&mut self, region: &Region, worker: &WorkerId) {
-        self.workers.remove(&(region.clone(), worker.clone()));
+        if self.workers.remove(&(region.clone(), worker.clone())).is_some() {
+            self.version += 1;
+        }
     }
 
     /// A lease was taken, renewed or closed. Returns what it was before.
     pub fn put_lease(&mut self, region: &Region, job: JobId, lease: Lease) -> Option<Lease> {
-        self.leases.insert(job, (region.clone(), lease)).map(|(_, before)| before)
+        let before = self.leases.insert(job, (region.clone(), lease.clone()));
+        let before = before.map(|(_, before)| before);
+        self.version += u64::from(before.as_ref() != Some(&lease));
+        before
     }
 
     /// A lease expired. Returns what it was.
     pub fn remove_lease(&mut self, job: &JobId) -> Option<Lease> {
-        self.leases.remove(job).map(|(_, lease)| lease)
+        let before = self.leases.remove(job).map(|(_, lease)| lease);
+        self.version += u64::from(before.is_some());
+        before
     }
 
     /// Forgets a region: its bucket went back in time.
     pub fn clear(&mut self, region: &Region) {
         self.workers.retain(|(of, _), _| of != region);
         self.leases.retain(|_, (of, _)| of != region);
+        self.version += 1;
     }
 }

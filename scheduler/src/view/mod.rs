@@ -69,10 +69,15 @@ impl View {
         result
     }
 
-    /// Changes workers and leases and wakes whoever waits for a change.
+    /// Changes workers and leases, and wakes whoever waits for a change unless it
+    /// is only a renewal.
     pub fn change_fleet<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
-        let result = change(&mut self.fleet.write().unwrap_or_else(PoisonError::into_inner));
-        self.changed.send_modify(|version| *version += 1);
+        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
+        let before = fleet.version();
+        let result = change(&mut fleet);
+        if fleet.version() != before {
+            self.changed.send_modify(|version| *version += 1);
+        }
         result
     }
 

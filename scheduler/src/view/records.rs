@@ -203,6 +203,17 @@ impl Records {
         }
     }
 
+    /// Forgets a job that the leader does not know; ids never come back.
+    pub fn forget_job(&mut self, id: &JobId) {
+        self.jobs.remove(id);
+        self.open.remove(id);
+    }
+
+    /// Forgets a snapshot that the leader does not know.
+    pub fn forget_snapshot(&mut self, id: &SnapshotId) {
+        self.delete_snapshot(id, u64::MAX);
+    }
+
     /// Forgets everything: the bucket went back in time.
     pub fn clear(&mut self) {
         *self = Self::default();

@@ -25,7 +25,9 @@ use crate::{AckError, topology};
 /// replica which stalls does not hold many back.
 const BATCH: usize = 32;
 
-/// Why an event is not in the stream.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an event is not in the stream, or cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The event does not serialize.
@@ -36,6 +38,15 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// The stream did not tell what it holds.
+    #[error("cannot look up the events of job `{job}`")]
+    LookUp {
+        /// The job.
+        job: JobId,
+        /// What the client saw.
+        #[source]
+        source: BoxError,
     },
     /// The server refuses it, and would again.
     #[error("an event of job `{job}` was not published")]
@@ -49,11 +60,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Never: what can be retried is retried before an error is returned.
+    /// Only a look-up: a publication is retried before an error is returned.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Encode { .. } => false,
+            Self::LookUp { .. } => true,
             Self::Publish { source, .. } => source.is_retryable(),
         }
     }
@@ -94,6 +106,28 @@ impl Events {
         match message.send_until(&self.bus, None).await {
             Ok(_) => Ok(()),
             Err(source) => Err(Error::Publish { job, source }),
+        }
+    }
+
+    /// The last event that a worker published on a job, whether it was consumed
+    /// or not; `None` if there is none, or none that can be read.
+    ///
+    /// # Errors
+    /// [`Error::LookUp`].
+    pub async fn last<T: DeserializeOwned>(
+        &self,
+        region: &Region,
+        worker: &WorkerId,
+        job: JobId,
+    ) -> Result<Option<T>, Error> {
+        let failed = |source: BoxError| Error::LookUp { job, source };
+        let stream = self.bus.context().get_stream_no_info(topology::events_stream(region)).await;
+        let stream = stream.map_err(|error| failed(error.into()))?;
+        let subject = topology::event_subject(region, worker, &job);
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => Ok(payload::decode(&subject, &message.payload).ok()),
+            Err(error) if crate::bucket::is_no_message(&error) => Ok(None),
+            Err(error) => Err(failed(error.into())),
         }
     }
 

@@ -6,6 +6,8 @@
 //! period is over.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -18,6 +20,7 @@ use tracing::Instrument as _;
 pub struct Tasks {
     tracker: TaskTracker,
     shutdown: CancellationToken,
+    failed: Arc<AtomicBool>,
 }
 
 impl Tasks {
@@ -43,6 +46,32 @@ impl Tasks {
         // A root of its own: who started a task says little about what it does.
         let span = tracing::debug_span!(parent: None, "task", task.name = name);
         self.tracker.spawn(task.instrument(span))
+    }
+
+    /// Starts a task without which the process is of no use: if it ends, or
+    /// panics, before the shutdown, the process stops, and
+    /// [`Tasks::have_failed`] says so.
+    pub fn spawn_essential<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handle = self.spawn(name, task);
+        let tasks = self.clone();
+        self.spawn(name, async move {
+            let ended = handle.await;
+            if tasks.shutdown.is_cancelled() && ended.is_ok() {
+                return;
+            }
+            tracing::error!(task.name = name, ?ended, "an essential task ended");
+            tasks.failed.store(true, Ordering::Relaxed);
+            tasks.shutdown.cancel();
+        });
+    }
+
+    /// Whether an essential task ended too early.
+    #[must_use]
+    pub fn have_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Tells every task to stop and waits for them, at most `grace`. Returns
@@ -79,6 +108,20 @@ mod tests {
         let token = tasks.shutdown().clone();
         tasks.spawn("waiter", async move { token.cancelled().await });
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn the_death_of_an_essential_task_stops_the_process() {
+        let tasks = Tasks::new();
+        tasks.spawn_essential("fragile", async { panic!("on purpose") });
+        tasks.shutdown().cancelled().await;
+        assert!(tasks.have_failed());
+
+        let tasks = Tasks::new();
+        let token = tasks.shutdown().clone();
+        tasks.spawn_essential("steady", async move { token.cancelled().await });
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+        assert!(!tasks.have_failed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,11 +2,14 @@
 
 use slipway_buildkit::{Error, SourceLocation};
 use slipway_domain::Failure;
-use slipway_domain::failure::{FailureKind, Location};
+use slipway_domain::failure::{Cause, FailureKind, Location};
 
 use slipway_registry::ReadError;
 
 use crate::contexts;
+
+/// Characters of a reason or of a piece of a Dockerfile.
+const MAX_TEXT: usize = 4096;
 
 /// Why a context could not be offered.
 pub(super) fn of_context(error: contexts::Error) -> Failure {
@@ -15,7 +18,7 @@ pub(super) fn of_context(error: contexts::Error) -> Failure {
         contexts::Error::Invalid { .. } => FailureKind::ContextInvalid,
         contexts::Error::Store { .. } => FailureKind::StoreUnavailable,
     };
-    Failure::new(kind, slipway_runtime::telemetry::chain(&error))
+    explain(kind, &error)
 }
 
 /// Why an image that was pushed is not one for a snapshot.
@@ -27,7 +30,12 @@ pub(super) fn of_image(error: ReadError) -> Failure {
             FailureKind::Internal
         }
     };
-    Failure::new(kind, slipway_runtime::telemetry::chain(&error))
+    explain(kind, &error)
+}
+
+/// The object store failed.
+pub(super) fn of_store(error: slipway_blobstore::Error) -> Failure {
+    explain(FailureKind::StoreUnavailable, &error)
 }
 
 /// Why a solve gave no image.
@@ -57,14 +65,26 @@ pub(super) fn of_build(error: Error) -> Failure {
         Error::ProcessFailed { exit_code, .. } => Some(*exit_code),
         _ => None,
     };
-    Failure {
-        kind,
-        message: slipway_runtime::telemetry::chain(&error),
-        location: error.location().map(location),
-        exit_code,
+    Failure { location: error.location().map(location), exit_code, ..explain(kind, &error) }
+}
+
+/// The user reads what happened; what is behind it is for our log alone. Both
+/// are bounded, since the record carries them.
+fn explain(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
+    if kind.cause() == Cause::Infrastructure {
+        let error = slipway_runtime::telemetry::chain(error);
+        tracing::warn!(error, "an attempt fails");
+    }
+    Failure::new(kind, bounded(&error.to_string()))
+}
+
+fn bounded(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 fn location(place: &SourceLocation) -> Location {
-    Location { line: place.line, column: Some(place.column), snippet: place.snippet.clone() }
+    Location { line: place.line, column: Some(place.column), snippet: bounded(&place.snippet) }
 }

@@ -8,11 +8,11 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
-use slipway_blobstore::Store;
+use slipway_blobstore::{Repository, Store};
 use slipway_buildkit::{
     Client, Compression, ContextSource, Credential, Export, ImageRule, RegistryCredentials, Solve,
     SolveRequest,
@@ -21,18 +21,18 @@ use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
 use slipway_domain::spec::{BuildSpec, JobSpec};
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
-use slipway_oci::{Digest, Platform};
-use slipway_registry::{Access, Grant, ManifestReader, Scope, StaticAuthorizer};
+use slipway_oci::{Digest, MediaType, Platform, RepositoryName};
+use slipway_registry::{Access, Grant, ManifestReader, Registry, Scope, StaticAuthorizer};
 
 use crate::attempt::Executor;
 use crate::contexts::{Contexts, Offer};
 use crate::log::LogSink;
-use failure::{of_build, of_context, of_image};
+use failure::{of_build, of_context, of_image, of_store};
 use progress::Progress;
 
 /// The repository of an organization that holds all its snapshots: one, so that
 /// layers are shared between them.
-const REPOSITORY: &str = "snapshots";
+pub(crate) const REPOSITORY: &str = "snapshots";
 
 /// Builds by BuildKit.
 pub struct Builder {
@@ -44,12 +44,24 @@ pub struct Builder {
     pub store: Store,
     /// Where BuildKit reaches this worker.
     pub address: SocketAddr,
+    /// The registry routes to which BuildKit pushes.
+    pub registry: Registry,
     /// Rights of running builds.
     pub grants: Arc<StaticAuthorizer>,
 }
 
 #[async_trait]
 impl Executor for Builder {
+    async fn recovered(&self) {
+        let mut pause = Duration::from_millis(500);
+        while let Err(error) = self.client.info().await {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(error, ?pause, "BuildKit does not answer, no job is taken");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
     async fn execute(&self, job: &JobMessage, log: LogSink) -> Result<BuiltImage, Failure> {
         match &job.spec {
             JobSpec::Build(spec) => self.build(job, spec, log).await,
@@ -81,13 +93,11 @@ impl Builder {
         let digest = outcome.digest.ok_or_else(|| {
             Failure::new(FailureKind::Internal, "BuildKit did not say what it pushed")
         })?;
-        self.inspect(digest, &platform, steps).await
+        self.inspect(job.organization, digest, &platform, steps).await
     }
 
     fn grant(&self, job: &JobMessage) -> Result<Grant, Failure> {
-        let name = REPOSITORY.parse().map_err(|_| {
-            Failure::new(FailureKind::Internal, "the name of the repository is not valid")
-        })?;
+        let name = repository()?;
         Ok(self.grants.grant(Access {
             organization: job.organization,
             pull: Scope::Everything,
@@ -133,12 +143,19 @@ impl Builder {
     /// Reads back what was pushed: the records say what the object store holds.
     async fn inspect(
         &self,
+        organization: OrganizationId,
         digest: Digest,
         platform: &Platform,
         steps: Steps,
     ) -> Result<BuiltImage, Failure> {
         let reader = ManifestReader::new(self.store.clone());
         let image = reader.image(&digest, platform).await.map_err(of_image)?;
+        // BuildKit does not push a manifest that the registry says it has, and
+        // the snapshot that it had it from may have been deleted since.
+        let repository = Repository { organization: *organization.as_uuid(), name: repository()? };
+        let media_type = image.manifest.media_type.clone().unwrap_or(MediaType::OciManifest);
+        let kept = self.registry.keep_manifest(&repository, digest, media_type).await;
+        kept.map_err(of_store)?;
         Ok(BuiltImage {
             digest,
             config_digest: image.manifest.config.digest,
@@ -150,6 +167,11 @@ impl Builder {
             total_steps: steps.total,
         })
     }
+}
+
+fn repository() -> Result<RepositoryName, Failure> {
+    let name = REPOSITORY.parse();
+    name.map_err(|_| Failure::new(FailureKind::Internal, "the repository's name is not valid"))
 }
 
 /// Images of our registries, whatever their host, are for their organization.
@@ -171,8 +193,10 @@ pub(crate) struct Steps {
 async fn follow(solve: &mut Solve, log: LogSink) -> Steps {
     let mut progress = Progress::new(log);
     loop {
-        // Cancel-safe: the solve says so, and a tick is only a reminder.
+        // Cancel-safe: the solve says so, and a tick is only a reminder. Events come
+        // first: the rest of an unfinished line may be waiting among them.
         tokio::select! {
+            biased;
             event = solve.next_event() => match event {
                 Some(event) => progress.event(event, Instant::now()).await,
                 None => return progress.finish().await,

@@ -26,13 +26,13 @@ async fn bench() -> Bench {
     let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
     let metrics = registry.metrics().clone();
     let routes =
-        slipway_registry::router(registry).merge(crate::contexts::router(contexts.clone()));
+        slipway_registry::router(registry.clone()).merge(crate::contexts::router(contexts.clone()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let endpoint = stack::buildkit_endpoint().parse().unwrap();
     let client = Client::connect(&endpoint, None).await.unwrap();
-    let builder = Builder { client, contexts, store, address, grants };
+    let builder = Builder { client, contexts, store, address, registry, grants };
     Bench { builder, metrics, _server: server }
 }
 

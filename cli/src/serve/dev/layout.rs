@@ -93,9 +93,11 @@ impl Layout {
     }
 
     fn write_configuration(&self, args: &DevArgs) -> anyhow::Result<()> {
+        // By itself the server takes three quarters of the free disk as its limit, and
+        // refuses streams that may grow beyond; what really fills the disk is little.
         let nats = format!(
             "listen: \"127.0.0.1:{}\"\nmax_payload: 1MB\n\
-             jetstream {{ store_dir: {}, sync_interval: always }}\n",
+             jetstream {{ store_dir: {}, sync_interval: always, max_file_store: 1TB }}\n",
             self.ports.nats,
             quoted(&self.path("nats").display().to_string()),
         );
@@ -255,6 +257,10 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
     let mut ports = known.unwrap_or(fresh);
     // Held until all are chosen, so that no port is chosen twice.
     let mut held = vec![];
+    let old = [ports.api, ports.nats].into_iter().chain(ports.registries.values().copied());
+    for port in old.filter(|port| *port != 0) {
+        hold_known_port(port, &mut held)?;
+    }
     if ports.api == 0 {
         ports.api = free_port(3000, &mut held)?;
     }
@@ -268,6 +274,19 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
     }
     write(&file, &serde_json::to_string_pretty(&ports)?)?;
     Ok(ports)
+}
+
+/// A port of the last start must be ours again: references of snapshots name the
+/// registries' ports, and a stranger's nats-server is not to be taken for ours.
+fn hold_known_port(port: u16, held: &mut Vec<TcpListener>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+        format!(
+            "port {port} of the last start is taken by another program: stop that, or remove \
+             `ports.json` in the data folder (references of its snapshots change then)"
+        )
+    })?;
+    held.push(listener);
+    Ok(())
 }
 
 fn free_port(usual: u16, held: &mut Vec<TcpListener>) -> anyhow::Result<u16> {
@@ -310,4 +329,31 @@ fn quoted(text: &str) -> String {
 /// A word of a shell.
 fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn more_workers_do_not_share_the_ports_of_those_before() {
+        let data = tempfile::tempdir().unwrap();
+        let names = |n: &[&str]| n.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let few = ports(data.path(), &names(&["us-1", "eu-1"])).unwrap();
+        let more = ports(data.path(), &names(&["us-1", "us-2", "eu-1", "eu-2"])).unwrap();
+        assert_eq!(more.registries["eu-1"], few.registries["eu-1"]);
+        let all: std::collections::BTreeSet<u16> = more.registries.values().copied().collect();
+        assert_eq!(all.len(), 4);
+        assert!(!all.contains(&more.api) && !all.contains(&more.nats));
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_took_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        let first = ports(data.path(), &["us-1".to_owned()]).unwrap();
+        let _stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, first.nats)).unwrap();
+        let error = ports(data.path(), &["us-1".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains(&format!("port {}", first.nats)), "{error}");
+    }
 }

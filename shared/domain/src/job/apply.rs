@@ -12,6 +12,9 @@ use crate::ids::WorkerId;
 use crate::image::BuiltImage;
 use crate::snapshot::SnapshotEvent;
 
+/// Attempts of one job, handed back ones included: the record lists them all.
+const MAX_ATTEMPTS: u32 = 50;
+
 /// How an event's attempt relates to the record.
 enum Standing {
     /// The attempt waits, and nobody has reported on it yet.
@@ -117,8 +120,9 @@ impl JobRecord {
             next.state = JobState::Failed { failure: failure.clone() };
             return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
         }
-        if attempt.number.get() >= retry.max_attempts {
-            let message = format!("gave up after {} attempts: {}", attempt.number, failure.message);
+        let failures = next.failures();
+        if failures >= retry.max_attempts || attempt.number.get() >= MAX_ATTEMPTS {
+            let message = format!("gave up after {failures} attempts: {}", failure.message);
             let failure = Failure { message, ..failure };
             next.state = JobState::Dead { failure: failure.clone() };
             return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
@@ -130,6 +134,12 @@ impl JobRecord {
         };
         next.state = JobState::Queued { attempt: attempt.number.next(), not_before };
         Ok(Transition { next, snapshot: None, effects: vec![Effect::Dispatch] })
+    }
+
+    /// Attempts that failed; one that was handed back did nothing wrong.
+    fn failures(&self) -> u32 {
+        let failed = self.attempts.iter().filter_map(|attempt| attempt.failure.as_ref());
+        failed.filter(|failure| failure.kind != FailureKind::HandedBack).count() as u32
     }
 
     fn on_cancel(&self, now: Timestamp) -> Transition {

@@ -125,6 +125,24 @@ fn infrastructure_failures_are_retried_with_growing_pauses_and_then_dead() {
 }
 
 #[test]
+fn a_job_that_is_handed_back_loses_no_attempt() {
+    let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+    let mut job = job();
+    for number in 1..=6 {
+        job = job.apply(started(claim(number, 1)), NOW, &retry).unwrap().next;
+        let back = failed(claim(number, 1), FailureKind::HandedBack);
+        job = job.apply(back, NOW, &retry).unwrap().next;
+        let waiting = AttemptNumber::new(number + 1);
+        assert_eq!(job.state, JobState::Queued { attempt: waiting, not_before: None });
+    }
+    for number in [7, 8] {
+        let gone = failed(claim(number, 1), FailureKind::BuildkitUnavailable);
+        job = job.apply(gone, NOW, &retry).unwrap().next;
+    }
+    assert_eq!(job.state.name(), "dead");
+}
+
+#[test]
 fn cancel_stops_the_holder_and_nothing_comes_after() {
     let running = step(&job(), started(claim(1, 1))).next;
     let over = step(&running, JobEvent::Cancel);
@@ -176,12 +194,15 @@ fn every_state_answers_every_event() {
 /// Any worker's event, as the streams may deliver it.
 fn any_event() -> impl Strategy<Value = JobEvent> {
     let claims = (1..=6_u32, 1..=2_u128).prop_map(|(number, nonce)| claim(number, nonce));
-    (claims, 0..7_u8).prop_map(|(attempt, which)| match which {
+    (claims, 0..10_u8).prop_map(|(attempt, which)| match which {
         0 | 1 => started(attempt),
         2 => published(attempt, attempt.number.get() as u8),
         3 => failed(attempt, FailureKind::RunFailed),
         4 => failed(attempt, FailureKind::StoreUnavailable),
         5 => JobEvent::LeaseLost { attempt },
+        6 => failed(attempt, FailureKind::HandedBack),
+        7 => failed(attempt, FailureKind::WorkerLost),
+        8 => JobEvent::LogArchived,
         _ => JobEvent::Cancel,
     })
 }
@@ -198,7 +219,8 @@ proptest! {
             let Ok(transition) = job.apply(event.clone(), NOW, &retry) else { continue };
             prop_assert!(transition.next.current_attempt() >= job.current_attempt());
             if job.state.is_over() {
-                prop_assert_eq!(&transition.next, &job);
+                let log = transition.next.log;
+                prop_assert_eq!(&transition.next, &JobRecord { log, ..job });
                 prop_assert!(transition.effects.is_empty());
             } else if transition.next.state.is_over() {
                 endings += 1;
@@ -213,7 +235,7 @@ proptest! {
             job = transition.next;
         }
         prop_assert!(endings <= 1);
-        prop_assert!(job.attempts.len() <= retry.max_attempts as usize);
+        prop_assert!(job.attempts.len() <= 50);
     }
 
     /// Only the claim that the record names can make an image count.

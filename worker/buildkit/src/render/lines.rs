@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const MAX_LINE: usize = 16 << 10;
 
 /// An unfinished line is shown once nothing came for this long …
-const IDLE: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_secs(1);
 /// … or once it has been unfinished for this long, …
 const MAX_AGE: Duration = Duration::from_secs(5);
 /// … but no sooner after the last one: a progress bar is no flood.
