@@ -33,7 +33,9 @@ pub enum Error {
         name: String,
     },
     /// The organization has as many snapshots as it may.
-    #[error("Snapshot quota exceeded. Maximum allowed: {limit}")]
+    #[error(
+        "Snapshot quota exceeded. Maximum allowed: {limit}. Delete a snapshot that is no longer needed"
+    )]
     QuotaExceeded {
         /// How many it may have.
         limit: u32,

@@ -40,7 +40,7 @@ pub fn apply_record(view: &View, change: Change) {
     match change {
         Change::Put(entry) => {
             if let Some(value) = record(&entry) {
-                let change = Watched::Put(value);
+                let change = Watched::Put(Box::new(value));
                 view.change_records(|records| records.watched(change, entry.revision));
             }
         }

@@ -54,7 +54,7 @@ pub enum Value {
 #[derive(Debug)]
 pub enum Watched {
     /// A value was written.
-    Put(Value),
+    Put(Box<Value>),
     /// A value was deleted.
     Deleted(Key),
 }
@@ -120,7 +120,7 @@ impl Records {
     /// Takes in a change that the watch brought.
     pub fn watched(&mut self, change: Watched, revision: u64) {
         match change {
-            Watched::Put(value) => self.store(value, revision),
+            Watched::Put(value) => self.store(*value, revision),
             Watched::Deleted(key) => self.delete(&key, revision),
         }
         self.watched = self.watched.max(revision);

@@ -162,8 +162,14 @@ impl Layout {
         let variables = self.variables(args);
         let lines =
             variables.iter().map(|(name, value)| format!("export {name}={}\n", shell(value)));
+        let mut lines: String = lines.collect();
+        if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+            // So that `slipway` is this very program in the terminal that reads it.
+            let folder = shell(&folder.display().to_string());
+            lines.push_str(&format!("export PATH={folder}:\"$PATH\"\n"));
+        }
         let env = self.path("dev.env");
-        write_secret(&env, &lines.collect::<String>())?;
+        write_secret(&env, &lines)?;
         println!("Slipway serves on this machine alone, until Ctrl-C.\n");
         println!("  API         {}/api", self.api_url());
         for (region, address) in self.registries() {
