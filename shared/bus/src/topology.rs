@@ -37,6 +37,12 @@ pub const EVENT_MAX_ACK_PENDING: i64 = 1_000;
 pub const SUBMIT: &str = "slipway.submit";
 /// The subject on which workers ask whether an API key may pull.
 pub const AUTHORIZE: &str = "slipway.authorize";
+/// The subject on which workers ask for the registry credentials of a job.
+pub const CREDENTIALS: &str = "slipway.credentials";
+/// The name of the service that each worker offers on [`vault_subject`].
+pub const VAULT: &str = "slipway-vault";
+/// The subject on which registries report that a manifest was served.
+pub const USED: &str = "slipway.used";
 /// The durable consumer of events that all scheduler replicas share.
 pub const EVENTS_CONSUMER: &str = "scheduler";
 
@@ -95,6 +101,8 @@ pub enum BucketName {
     Organizations,
     /// API keys, by their hash.
     ApiKeys,
+    /// Registry credentials, sealed, and the public keys of regions.
+    RegistryCredentials,
     /// Claims of attempts and signs of life of one region's workers.
     Leases(Region),
 }
@@ -106,7 +114,9 @@ impl BucketName {
     pub const fn marker_ttl(&self) -> Duration {
         match self {
             Self::Leases(_) => Duration::from_secs(10 * 60),
-            Self::Records | Self::Organizations | Self::ApiKeys => Duration::from_secs(24 * 3600),
+            Self::Records | Self::Organizations | Self::ApiKeys | Self::RegistryCredentials => {
+                Duration::from_secs(24 * 3600)
+            }
         }
     }
 }
@@ -117,6 +127,7 @@ impl fmt::Display for BucketName {
             Self::Records => f.write_str("records"),
             Self::Organizations => f.write_str("organizations"),
             Self::ApiKeys => f.write_str("api_keys"),
+            Self::RegistryCredentials => f.write_str("registry_credentials"),
             Self::Leases(region) => write!(f, "leases_{region}"),
         }
     }
@@ -126,7 +137,7 @@ impl fmt::Display for BucketName {
 pub mod keys {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use slipway_domain::{JobId, OrganizationId, SnapshotId, WorkerId};
+    use slipway_domain::{CredentialId, JobId, OrganizationId, Region, SnapshotId, WorkerId};
 
     /// Records: a snapshot.
     #[must_use]
@@ -163,6 +174,18 @@ pub mod keys {
     #[must_use]
     pub fn api_key(sha256_hex: &str) -> String {
         format!("sha256-{sha256_hex}")
+    }
+
+    /// Registry credentials: a credential.
+    #[must_use]
+    pub fn registry_credential(organization: &OrganizationId, credential: &CredentialId) -> String {
+        format!("credential.{organization}.{credential}")
+    }
+
+    /// Registry credentials: the public keys of a region.
+    #[must_use]
+    pub fn region_keys(region: &Region) -> String {
+        format!("region.{region}")
     }
 }
 
@@ -238,6 +261,12 @@ pub fn control_subject(region: &Region, worker: &WorkerId, verb: &str) -> String
     format!("slipway.control.{region}.{worker}.{verb}")
 }
 
+/// Where a worker is asked to use its identities.
+#[must_use]
+pub fn vault_subject(region: &Region, worker: &WorkerId) -> String {
+    format!("slipway.vault.{region}.{worker}")
+}
+
 /// What a client of the server may do, as in the server's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
@@ -248,7 +277,8 @@ pub struct Permissions {
 }
 
 /// All that a worker needs, and no more: nothing outside of its region, and
-/// nothing in the name of another worker. It connects with the inbox prefix
+/// nothing in the name of another worker. It also answers what it is asked
+/// (`allow_responses` of the server's configuration). It connects with the inbox prefix
 /// `_INBOX.<worker>` and [`VersionCheck::ServerVersion`](crate::connection::VersionCheck).
 #[must_use]
 pub fn worker_permissions(region: &Region, classes: &[Class], worker: &WorkerId) -> Permissions {
@@ -272,8 +302,17 @@ pub fn worker_permissions(region: &Region, classes: &[Class], worker: &WorkerId)
         format!("slipway.events.{region}.{worker}.>"),
         format!("slipway.logs.{region}.{worker}.>"),
         AUTHORIZE.to_owned(),
+        USED.to_owned(),
+        CREDENTIALS.to_owned(),
+        // A new service asks itself whether it is there.
+        format!("$SRV.PING.{VAULT}.>"),
     ]);
-    let subscribe = vec![format!("_INBOX.{worker}.>"), control_subject(region, worker, ">")];
+    let subscribe = vec![
+        format!("_INBOX.{worker}.>"),
+        control_subject(region, worker, ">"),
+        vault_subject(region, worker),
+        "$SRV.>".to_owned(),
+    ];
     Permissions { publish, subscribe }
 }
 
@@ -314,7 +353,12 @@ pub(crate) fn region_streams(topology: &Topology, region: &RegionTopology) -> [C
 
 /// Every bucket with the placement of its stream.
 pub(crate) fn buckets(topology: &Topology) -> Vec<(BucketName, Option<&ServerPlacement>)> {
-    let global = [BucketName::Records, BucketName::Organizations, BucketName::ApiKeys];
+    let global = [
+        BucketName::Records,
+        BucketName::Organizations,
+        BucketName::ApiKeys,
+        BucketName::RegistryCredentials,
+    ];
     let leases = topology
         .regions
         .iter()

@@ -66,6 +66,8 @@ uuid_ids! {
     SnapshotId = "snapshot";
     /// One unit of work sent to a region.
     JobId = "job";
+    /// A registry credential of an organization.
+    CredentialId = "registry credential";
 }
 
 /// The name of a worker process: 1 to 63 lowercase letters, digits and hyphens.

@@ -5,6 +5,7 @@
 //! its `apply` function, so that every part can predict every other.
 
 pub mod attempt;
+pub mod credential;
 pub mod failure;
 pub mod ids;
 pub mod image;
@@ -20,7 +21,7 @@ pub mod worker;
 
 pub use attempt::{Attempt, AttemptNumber, Nonce};
 pub use failure::{Failure, FailureKind};
-pub use ids::{JobId, OrganizationId, SnapshotId, WorkerId};
+pub use ids::{CredentialId, JobId, OrganizationId, SnapshotId, WorkerId};
 pub use image::BuiltImage;
 pub use log::{LogEntry, LogEvent, LogMerge, LogSeq};
 pub use region::{Class, Region};

@@ -64,6 +64,11 @@ impl NatsServer {
         Self { child, program, folder, port }
     }
 
+    /// The folder of its configuration and of everything that it stores.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The address for clients: `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use slipway_bus::connection::{Error, VersionCheck};
-use slipway_bus::topology::{BucketName, keys, worker_permissions};
+use slipway_bus::services::{Offer, Request};
+use slipway_bus::topology::{BucketName, VAULT, keys, vault_subject, worker_permissions};
 use slipway_bus::{Bus, Config, Credentials};
 use slipway_domain::spec::JobKind;
 use slipway_domain::{AttemptNumber, Class, JobId};
@@ -88,6 +89,7 @@ async fn server_with_permissions() -> (NatsServer, Bus, Bus) {
     let permissions = serde_json::json!({
         "publish": { "allow": permissions.publish },
         "subscribe": { "allow": permissions.subscribe },
+        "allow_responses": true,
     });
     let users = format!(
         "authorization {{ users: [ {{user: s, password: p}}, \
@@ -139,6 +141,18 @@ async fn worker_does_all_its_work_with_the_permissions_of_a_worker() {
     .await;
     let event = soon(scheduler.events().consume(&us).next::<String>()).await;
     assert_eq!(event.payload.unwrap(), "started");
+    let subject = vault_subject(&us, &w);
+    let offer = Offer {
+        name: VAULT.into(),
+        version: "0.1.0".into(),
+        description: "test".into(),
+        subject: subject.clone(),
+    };
+    let echo = |request: Request<String>| std::future::ready(Ok(request.body));
+    let _service = soon(bus.serve(offer, echo)).await.unwrap();
+    let deadline = Duration::from_secs(5);
+    let answer: String = soon(scheduler.call(&subject, "hello", deadline)).await.unwrap();
+    assert_eq!(answer, "hello");
 }
 
 #[tokio::test]
