@@ -16,6 +16,7 @@ mod args;
 mod connect;
 mod context;
 mod create;
+mod credentials;
 mod error;
 mod follow;
 mod format;
@@ -60,6 +61,9 @@ pub enum Command {
     /// the program's own command line has it.
     #[command(skip)]
     Worker(WorkerCommand),
+    /// Keep credentials for the registries that images come from
+    #[command(subcommand)]
+    RegistryCredential(credentials::CredentialCommand),
     /// Look at the regions where snapshots can be made
     #[command(subcommand)]
     Region(RegionCommand),
@@ -111,6 +115,10 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Job(JobCommand::Get(args)) => show::job(&client, &args).await,
         Command::Worker(WorkerCommand::List(args)) => show::workers(&client, &args).await,
         Command::Region(RegionCommand::List(args)) => show::regions(&client, &args).await,
+        Command::Region(RegionCommand::RotateKey(args)) => {
+            credentials::rotate_key(&client, &args).await
+        }
+        Command::RegistryCredential(command) => credentials::run(&client, command).await,
         Command::Loadtest(command) => loadtest::run(client, command).await,
         Command::Completions { .. } => Ok(()),
     }

@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_bus::topology::{BucketName, keys};
-use slipway_bus::{Bus, bucket};
+use slipway_bus::{Bucket, Bus, bucket};
 use slipway_domain::OrganizationId;
 use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord, Permission, key_hash};
 use uuid::Uuid;
 
+/// What the key is called.
+const NAME: &str = "bootstrap";
+
 /// Makes `key` usable, for an organization of its own. Changes nothing if it is
-/// known already.
+/// known already, but for permissions that did not exist then.
 ///
 /// # Errors
 /// NATS cannot be read or written.
@@ -17,8 +20,8 @@ pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Err
     let hash = key_hash(key.expose_secret());
     let api_keys = bus.bucket(&BucketName::ApiKeys);
     let slot = keys::api_key(&hash);
-    if api_keys.get(&slot).await?.is_some() {
-        return Ok(());
+    if let Some(entry) = api_keys.get(&slot).await? {
+        return extend(&api_keys, &slot, &entry).await;
     }
     let now = Timestamp::now();
     let organization = OrganizationRecord {
@@ -30,8 +33,8 @@ pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Err
     let record = ApiKeyRecord {
         version: 1,
         organization: organization.id,
-        name: "bootstrap".to_owned(),
-        permissions: vec![Permission::WriteSnapshots, Permission::DeleteSnapshots],
+        name: NAME.to_owned(),
+        permissions: Permission::ALL.to_vec(),
         created_at: now,
         expires_at: None,
     };
@@ -41,5 +44,19 @@ pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Err
         // Another replica was faster.
         Err(error) if error.is_conflict() => Ok(()),
         created => created.map(|_| ()),
+    }
+}
+
+/// Gives the key of an earlier version what it would get today.
+async fn extend(api_keys: &Bucket, slot: &str, entry: &bucket::Entry) -> Result<(), bucket::Error> {
+    let record: ApiKeyRecord = entry.json()?;
+    if record.name != NAME || record.permissions.len() == Permission::ALL.len() {
+        return Ok(());
+    }
+    let record = ApiKeyRecord { permissions: Permission::ALL.to_vec(), ..record };
+    match api_keys.update(slot, &record, entry.revision, None).await {
+        // Another replica was faster.
+        Err(error) if error.is_conflict() => Ok(()),
+        updated => updated.map(|_| ()),
     }
 }

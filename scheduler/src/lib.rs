@@ -8,6 +8,7 @@
 pub mod api;
 mod bootstrap;
 pub mod config;
+mod credentials;
 mod events;
 mod ledger;
 mod logs;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use api::App;
 use config::Config;
+use credentials::Registries;
 use ledger::Ledger;
 use logs::Logs;
 use settle::Settler;
@@ -98,6 +100,10 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         time_limit: config.build_time_limit,
     });
     start_work(settler, work, &config, tasks);
+    let regions = config.regions.keys().cloned().collect();
+    let registries = Arc::new(Registries::new(&bus, view.clone(), regions));
+    let keys = registries.clone().run(config.reconcile_interval, tasks.shutdown().clone());
+    tasks.spawn("keys", keys);
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
@@ -112,6 +118,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         view,
         ledger,
         logs,
+        registries,
         contexts,
         shutdown: tasks.shutdown().clone(),
     };
@@ -183,6 +190,11 @@ async fn start_watches(
     );
     let v = view.clone();
     follow(BucketName::ApiKeys, Box::new(move |change| watch::apply_api_key(&v, change)));
+    let v = view.clone();
+    follow(
+        BucketName::RegistryCredentials,
+        Box::new(move |change| watch::apply_credential(&v, change)),
+    );
     for region in config.regions.keys() {
         let (lost, mut losses) = mpsc::unbounded_channel();
         let (v, region) = (view.clone(), region.clone());

@@ -1,5 +1,5 @@
 //! NATS micro services: `slipway.submit` for clients, `slipway.authorize` for
-//! the regions' registries.
+//! the regions' registries, `slipway.credentials` for their workers.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use slipway_api::own::{AuthorizeRequest, AuthorizeResponse, SubmitRequest, SubmitResponse};
 use slipway_bus::services::{Error, Fault, Offer, Request, Service};
 use slipway_bus::{Bus, topology};
+use slipway_domain::credential::CredentialsRequest;
 use slipway_domain::organization::Permission;
 
 use crate::api::{ApiError, App, Caller};
@@ -15,11 +16,11 @@ use crate::submit;
 /// Longest time that a submission may take before its caller is told to retry.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Offers both services until they are dropped.
+/// Offers the services until they are dropped.
 ///
 /// # Errors
 /// They cannot be registered.
-pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 2], Error> {
+pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
     let submitter = app.clone();
     let submit = bus.serve(offer("slipway-submit", "Submits a snapshot", topology::SUBMIT), {
         move |request: Request<SubmitRequest>| {
@@ -41,7 +42,15 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 2], Error> {
             std::future::ready(Ok(answer))
         }
     });
-    Ok([submit.await?, authorize.await?])
+    let keeper = app.registries.clone();
+    let what = "Gives a job's registry credentials, sealed to its region";
+    let credentials = bus.serve(offer("slipway-credentials", what, topology::CREDENTIALS), {
+        move |request: Request<CredentialsRequest>| {
+            let answer = keeper.for_job(&request.body).map_err(|error| fault(error.into()));
+            std::future::ready(answer)
+        }
+    });
+    Ok([submit.await?, authorize.await?, credentials.await?])
 }
 
 fn offer(name: &str, description: &str, subject: &str) -> Offer {

@@ -106,6 +106,38 @@ pub fn apply_api_key(view: &View, change: Change) {
     }
 }
 
+/// Applies a change of the bucket `registry_credentials`.
+pub fn apply_credential(view: &View, change: Change) {
+    let mut credentials = view.credentials_mut();
+    match change {
+        Change::Put(entry) if entry.key.starts_with("credential.") => match entry.json() {
+            Ok(record) => credentials.put(record, entry.revision),
+            Err(error) => unreadable(&entry.key, &error),
+        },
+        Change::Put(entry) if entry.key.starts_with("region.") => match entry.json() {
+            Ok(record) => credentials.put_keys(record, entry.revision),
+            Err(error) => unreadable(&entry.key, &error),
+        },
+        // Of a newer version.
+        Change::Put(_) => {}
+        Change::Deleted { key, .. } => match key.split('.').collect::<Vec<_>>()[..] {
+            ["credential", _, id] => {
+                if let Ok(id) = id.parse() {
+                    credentials.removed(&id);
+                }
+            }
+            ["region", region] => {
+                if let Ok(region) = region.parse() {
+                    credentials.remove_keys(&region);
+                }
+            }
+            _ => {}
+        },
+        Change::Reset => credentials.clear(),
+        Change::Ready => {}
+    }
+}
+
 fn unreadable(key: &str, error: &bucket::Error) {
     let error = slipway_runtime::telemetry::chain(error);
     tracing::warn!(key, error, "a record cannot be read and is left out");

@@ -43,6 +43,10 @@ pub struct File {
     /// `host:port` under which clients in the region reach the registry routes.
     /// Default: the address listened on.
     pub advertise: Option<String>,
+    /// File of the identities that open registry credentials, one per line; made
+    /// with a first one if absent, and shared by the region's workers if they
+    /// can. Without it the worker uses no registry credentials.
+    pub identity_file: Option<PathBuf>,
     /// Jobs at the same time. Default: 2.
     #[serde(default = "two")]
     pub slots: u32,
@@ -76,6 +80,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the registry routes for others, if it is another.
     pub advertise: Option<String>,
+    /// File of the identities that open registry credentials.
+    pub identity_file: Option<PathBuf>,
     /// Jobs at the same time, at least one.
     pub slots: u32,
     /// How long a lease lasts without renewal: 2 s or more.
@@ -125,6 +131,7 @@ impl TryFrom<File> for Config {
             contexts: file.contexts,
             listen: file.listen,
             advertise: file.advertise,
+            identity_file: file.identity_file,
             slots: file.slots,
             lease: file.lease,
         })

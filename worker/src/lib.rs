@@ -12,6 +12,7 @@ mod authorize;
 mod build;
 pub mod config;
 mod contexts;
+mod credentials;
 mod lease;
 mod log;
 mod presence;
@@ -31,6 +32,7 @@ use agent::Agent;
 use build::Builder;
 use config::Config;
 use contexts::Contexts;
+use credentials::Vault;
 use presence::Presence;
 
 /// Why the worker cannot start.
@@ -60,6 +62,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The identities cannot be read.
+    #[error("cannot read the worker's identities")]
+    Identities(#[source] slipway_seal::Error),
+    /// Source registries cannot be spoken to.
+    #[error("cannot set up the client of source registries")]
+    Source(#[source] slipway_source::ConfigError),
+    /// The worker cannot be asked to use its identities.
+    #[error("cannot offer the service of the worker's identities")]
+    Vault(#[source] slipway_bus::services::Error),
     /// Words from the scheduler cannot be heard.
     #[error("cannot listen to the scheduler")]
     Control(#[source] slipway_bus::control::Error),
@@ -83,6 +94,9 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
     let store = Store::open(&config.store).map_err(Error::Store)?;
     let contexts = Contexts::new(Store::open(&config.contexts).map_err(Error::Store)?);
+    let vault = Arc::new(Vault::open(&config, &bus).map_err(Error::Identities)?);
+    let registries = slipway_source::Client::new(slipway_source::Config::default());
+    let registries = registries.map_err(Error::Source)?;
     let (client, buildkit) = connect_buildkit(&config.buildkit).await?;
     let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
     tracing::info!(
@@ -99,10 +113,17 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         address: server.address,
         registry: server.registry,
         grants: server.grants,
+        vault: vault.clone(),
     };
-    let presence = Presence::new(config.clone(), buildkit, server.address);
+    // Before the sign of life that announces the key.
+    let answers =
+        credentials::serve(&bus, &config.region, &config.id, vault.clone(), registries).await;
+    let answers = answers.map_err(Error::Vault)?;
+    let presence = Presence::new(config.clone(), buildkit, server.address, vault);
     let agent = Agent::new(config, bus, Arc::new(builder), presence, tasks.clone());
-    agent.run().await.map_err(Error::Control)
+    let ended = agent.run().await.map_err(Error::Control);
+    answers.stop().await;
+    ended
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {

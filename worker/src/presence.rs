@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::credentials::Vault;
 
 /// What the worker says about itself. Clones share it.
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ pub struct Presence {
 struct Inner {
     buildkit: String,
     registry: String,
+    vault: Arc<Vault>,
     started_at: Timestamp,
     running: Mutex<BTreeSet<JobId>>,
     changed: Notify,
@@ -34,11 +36,17 @@ struct Inner {
 impl Presence {
     /// A worker that runs nothing yet.
     #[must_use]
-    pub fn new(config: Arc<Config>, buildkit: String, address: SocketAddr) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        buildkit: String,
+        address: SocketAddr,
+        vault: Arc<Vault>,
+    ) -> Self {
         let registry = config.advertise.clone().unwrap_or_else(|| address.to_string());
         let inner = Inner {
             buildkit,
             registry,
+            vault,
             started_at: Timestamp::now(),
             running: Mutex::default(),
             changed: Notify::new(),
@@ -73,6 +81,7 @@ impl Presence {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             buildkit: self.inner.buildkit.clone(),
             registry: self.inner.registry.clone(),
+            recipient: self.inner.vault.recipient(),
             draining,
             started_at: self.inner.started_at,
         }

@@ -169,6 +169,8 @@ pub enum RegionCommand {
     /// List the regions
     #[command(visible_alias = "ls")]
     List(List),
+    /// Give a region a new key, and seal every registry credential to it
+    RotateKey(super::credentials::RotateKey),
 }
 
 /// Options of a plain list.

@@ -73,6 +73,40 @@ pub enum Error {
         /// What is wanted.
         form: &'static str,
     },
+    /// There is no registry credential of this name or id.
+    #[error("there is no registry credential `{name}`")]
+    NoCredential {
+        /// What was given.
+        name: String,
+    },
+    /// Several registry credentials have the name.
+    #[error("several registry credentials are called `{name}`: give the id")]
+    AmbiguousName {
+        /// The name.
+        name: String,
+    },
+    /// The password cannot be read.
+    #[error("reading the password from standard input")]
+    Password(#[source] io::Error),
+    /// A registry does not take a credential.
+    #[error("the registry credential `{name}` does not work: {reason}")]
+    CredentialRefused {
+        /// The credential.
+        name: String,
+        /// What the worker saw.
+        reason: String,
+    },
+    /// Credentials that no worker could open.
+    #[error(
+        "{failed} registry credentials could not be sealed to the new key of `{region}`; \
+         the old identities were kept"
+    )]
+    NotResealed {
+        /// The region.
+        region: String,
+        /// How many.
+        failed: u32,
+    },
     /// The Dockerfile cannot be read.
     #[error("reading the Dockerfile `{}`", path.display())]
     Dockerfile {

@@ -203,7 +203,7 @@ fn region_row(region: &RegionStatus) -> [String; 7] {
 }
 
 /// A table without lines, whose rows never wrap: `awk` reads it, too.
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -215,7 +215,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(table: &Table, is_empty: bool, otherwise: &str) -> Result<(), Error> {
+pub(super) fn print(table: &Table, is_empty: bool, otherwise: &str) -> Result<(), Error> {
     if is_empty {
         eprintln!("{otherwise}");
         return Ok(());
@@ -228,7 +228,7 @@ fn print(table: &Table, is_empty: bool, otherwise: &str) -> Result<(), Error> {
 }
 
 /// Lines of name and value; those without a value are left out.
-fn details(lines: &[(&str, Option<String>)]) -> Result<(), Error> {
+pub(super) fn details(lines: &[(&str, Option<String>)]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     for (name, value) in lines {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {

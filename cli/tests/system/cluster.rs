@@ -120,11 +120,12 @@ impl Cluster {
         let name = format!("{region}-{n}");
         let mut text = format!(
             "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nbuildkit = {:?}\n\
-             store = {}\ncontexts = {}\nlease = {lease:?}\n",
+             store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = {lease:?}\n",
             self.nats.url(),
             stack::buildkit_endpoint(),
             self.stores.setting(self.folder.path(), region),
             self.stores.setting(self.folder.path(), "contexts"),
+            self.identities(region),
         );
         if region == "us-east-1" {
             text.push_str("classes = [\"cpu\", \"gpu\"]\ngpu = \"simulated\"\n");
@@ -172,6 +173,16 @@ impl Cluster {
     /// The folder of a region's object store.
     pub fn store(&self, region: &str) -> PathBuf {
         self.folder.path().join("stores").join(region)
+    }
+
+    /// The identities that the workers of a region share.
+    pub fn identities(&self, region: &str) -> PathBuf {
+        self.folder.path().join("identities").join(region)
+    }
+
+    /// Everything that the cluster's processes wrote, but for NATS.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub async fn bus(&self) -> slipway_bus::Bus {

@@ -5,6 +5,7 @@
 mod access;
 mod cluster;
 mod contexts;
+mod credentials;
 mod dev;
 mod failures;
 mod faults;

@@ -42,10 +42,7 @@ impl Caller {
         if self.permissions.contains(&permission) {
             return Ok(());
         }
-        Err(ApiError::forbidden(match permission {
-            Permission::WriteSnapshots => "write:snapshots",
-            Permission::DeleteSnapshots => "delete:snapshots",
-        }))
+        Err(ApiError::forbidden(permission.as_str()))
     }
 }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use slipway_api::types::ErrorBody;
 
-use crate::{ledger, logs, validate};
+use crate::{credentials, ledger, logs, validate};
 
 /// An error answer: status, stable code and text for the user.
 #[derive(Debug, Clone)]
@@ -107,6 +107,26 @@ impl From<ledger::Error> for ApiError {
             ledger::Error::SnapshotGone { id } => Self::snapshot_not_found(&id.to_string()),
             ledger::Error::Write { .. } => Self::unavailable(&error),
         }
+    }
+}
+
+impl From<credentials::Error> for ApiError {
+    fn from(error: credentials::Error) -> Self {
+        use credentials::Error as E;
+        let (status, code) = match &error {
+            E::Invalid(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            E::NotFound(_) => (StatusCode::NOT_FOUND, "registry_not_found"),
+            E::TooMany => (StatusCode::BAD_REQUEST, "quota_exceeded"),
+            E::NoRegion(_) => (StatusCode::NOT_FOUND, "region_not_found"),
+            E::NoKey | E::NoWorker(_) | E::NotSealed { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_worker")
+            }
+            E::NoJob => (StatusCode::CONFLICT, "job_not_running"),
+            E::Conflict => (StatusCode::CONFLICT, "conflict"),
+            E::Seal(_) | E::Answer => return Self::internal(&error),
+            E::Worker(_) | E::Write(_) => return Self::unavailable(&error),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod fleet;
 mod jobs;
 pub(crate) mod present;
+mod registries;
 mod snapshots;
 mod sse;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use slipway_blobstore::Store;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ pub use auth::Caller;
 pub use error::ApiError;
 
 use crate::config::Config;
+use crate::credentials::Registries;
 use crate::ledger::Ledger;
 use crate::logs::Logs;
 use crate::view::View;
@@ -45,6 +47,8 @@ pub struct App {
     pub ledger: Arc<Ledger>,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
+    /// Registry credentials.
+    pub registries: Arc<Registries>,
     /// Build contexts.
     pub contexts: Store,
     /// Cancelled when the process stops: answers that would go on end then.
@@ -73,6 +77,11 @@ pub fn router(app: App) -> Router {
 
 fn daytona() -> Router<App> {
     Router::new()
+        .route("/docker-registry", get(registries::list).post(registries::create))
+        .route(
+            "/docker-registry/{id}",
+            get(registries::read).patch(registries::update).delete(registries::remove),
+        )
         .route("/health", get(fleet::health))
         .route("/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/snapshots/{id_or_name}", get(snapshots::read).delete(snapshots::remove))
@@ -86,5 +95,7 @@ fn own() -> Router<App> {
         .route("/jobs/{id}", get(jobs::read))
         .route("/jobs/{id}/logs", get(jobs::logs))
         .route("/regions", get(fleet::regions))
+        .route("/regions/{region}/rotate-key", post(registries::rotate_key))
+        .route("/registry-credentials/{id}/test", post(registries::test))
         .route("/workers", get(fleet::workers))
 }

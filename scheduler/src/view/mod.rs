@@ -4,6 +4,7 @@
 //! writes, so that a caller reads what it wrote. Invariant: an entry never goes
 //! back to an older revision.
 
+mod credentials;
 mod fleet;
 mod records;
 
@@ -14,6 +15,7 @@ use slipway_domain::OrganizationId;
 use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use tokio::sync::watch;
 
+pub use credentials::Credentials;
 pub use fleet::Fleet;
 pub use records::{Entry, Key, Records, Value, Watched};
 
@@ -23,6 +25,7 @@ pub struct View {
     records: RwLock<Records>,
     fleet: RwLock<Fleet>,
     accounts: RwLock<Accounts>,
+    credentials: RwLock<Credentials>,
     changed: watch::Sender<u64>,
 }
 
@@ -41,6 +44,7 @@ impl Default for View {
             records: RwLock::default(),
             fleet: RwLock::default(),
             accounts: RwLock::default(),
+            credentials: RwLock::default(),
             changed: watch::Sender::new(0),
         }
     }
@@ -84,6 +88,16 @@ impl View {
     /// Organizations and API keys, to change them.
     pub fn accounts_mut(&self) -> RwLockWriteGuard<'_, Accounts> {
         self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registry credentials and the keys of regions.
+    pub fn credentials(&self) -> RwLockReadGuard<'_, Credentials> {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registry credentials and the keys of regions, to change them.
+    pub fn credentials_mut(&self) -> RwLockWriteGuard<'_, Credentials> {
+        self.credentials.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes at every change of records and fleet.

@@ -22,6 +22,7 @@ use crate::own::{Job, RegionStatus, Worker};
 use crate::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot};
 
 mod error;
+mod registries;
 mod retry;
 mod upload;
 

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod events;
 pub mod own;
+pub mod registries;
 pub mod types;
 
 pub use client::Client;

@@ -54,6 +54,38 @@ pub enum Permission {
     /// Delete snapshots.
     #[serde(rename = "delete:snapshots")]
     DeleteSnapshots,
+    /// Create and change registry credentials.
+    #[serde(rename = "write:registries")]
+    WriteRegistries,
+    /// Delete registry credentials.
+    #[serde(rename = "delete:registries")]
+    DeleteRegistries,
+    /// Change regions: replace their keys.
+    #[serde(rename = "write:regions")]
+    WriteRegions,
+}
+
+impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 5] = [
+        Self::WriteSnapshots,
+        Self::DeleteSnapshots,
+        Self::WriteRegistries,
+        Self::DeleteRegistries,
+        Self::WriteRegions,
+    ];
+
+    /// Its name, as keys are given it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WriteSnapshots => "write:snapshots",
+            Self::DeleteSnapshots => "delete:snapshots",
+            Self::WriteRegistries => "write:registries",
+            Self::DeleteRegistries => "delete:registries",
+            Self::WriteRegions => "write:regions",
+        }
+    }
 }
 
 /// The key under which an API key is stored: the SHA-256 of its value in hex.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::credential::Recipient;
 use crate::ids::{JobId, WorkerId};
 use crate::region::{Class, Region};
 
@@ -31,6 +32,10 @@ pub struct WorkerRecord {
     pub buildkit: String,
     /// `host:port` of its registry routes, as clients in the region reach them.
     pub registry: String,
+    /// The public key that secrets for it are sealed to; none if it has no
+    /// identity, and then it can use no registry credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
     /// Whether it takes no new jobs.
     pub draining: bool,
     /// When the process started.

@@ -21,8 +21,8 @@ use crate::session::Session;
 /// connections and tokens.
 #[derive(Clone)]
 pub struct Client {
-    http: Arc<Http>,
-    tokens: Arc<Tokens>,
+    pub(crate) http: Arc<Http>,
+    pub(crate) tokens: Arc<Tokens>,
 }
 
 impl Client {

@@ -14,6 +14,7 @@ mod auth;
 mod blob;
 mod body;
 mod challenge;
+mod check;
 mod client;
 mod config;
 mod credential;
@@ -26,6 +27,7 @@ mod retry;
 mod session;
 
 pub use blob::BlobStream;
+pub use check::Accepted;
 pub use client::{Client, Pull};
 pub use config::{Config, Error as ConfigError, File};
 pub use credential::{Credential, CredentialError, CredentialSource, NoCredentials};

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::auth::{self, Tokens, Wanted};
 use crate::challenge::Challenge;
+use crate::check::Accepted;
 use crate::credential::Credential;
 use crate::error::Error;
 use crate::http::{Answer, Get, Http, unreachable};
@@ -120,6 +121,24 @@ impl Session {
         let authorization = self.answer(answer.response, shown.is_some()).await?;
         let answer = self.http.get(&self.host, get, Some(&authorization)).await?;
         self.judge(get, answer).await
+    }
+
+    /// Shows the credential at the root of the API, which says nothing about any
+    /// image. A token server that gives a token has taken it already.
+    pub(crate) async fn check(&self) -> Result<Accepted, Error> {
+        let mut url = self.base.clone();
+        url.set_path("/v2/");
+        let get = Get { url, what: "its greeting".to_owned(), accept: None, range: None };
+        let answer = self.http.get(&self.host, &get, None).await?;
+        if answer.response.status() != StatusCode::UNAUTHORIZED || !answer.is_registry {
+            return self.judge(&get, answer).await.map(|_| Accepted::Anybody);
+        }
+        let authorization = self.answer(answer.response, false).await?;
+        if let Some(Challenge::Basic) = &*self.challenge.lock().await {
+            let answer = self.http.get(&self.host, &get, Some(&authorization)).await?;
+            self.judge(&get, answer).await?;
+        }
+        Ok(Accepted::Credential)
     }
 
     /// What to show without being asked: what the registry asked for before.

@@ -1,7 +1,9 @@
 //! Build jobs: a Dockerfile and its contexts through BuildKit into the region's
 //! object store.
 
+mod access;
 mod failure;
+mod images;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -14,8 +16,7 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use slipway_blobstore::{Repository, Store};
 use slipway_buildkit::{
-    Client, Compression, ContextSource, Credential, Export, ImageRule, RegistryCredentials, Solve,
-    SolveRequest,
+    Client, Compression, ContextSource, Credential, Export, ImageRule, Solve, SolveRequest,
 };
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
@@ -26,7 +27,9 @@ use slipway_registry::{Access, Grant, ManifestReader, Registry, Scope, StaticAut
 
 use crate::attempt::Executor;
 use crate::contexts::{Contexts, Offer};
+use crate::credentials::ImageCredentials;
 use crate::log::LogSink;
+use access::{ImageAccess, of_credentials};
 use failure::{of_build, of_context, of_image, of_store};
 use progress::Progress;
 
@@ -48,6 +51,8 @@ pub struct Builder {
     pub registry: Registry,
     /// Rights of running builds.
     pub grants: Arc<StaticAuthorizer>,
+    /// Registry credentials.
+    pub vault: Arc<dyn ImageCredentials>,
 }
 
 #[async_trait]
@@ -84,9 +89,10 @@ impl Builder {
         for hash in &spec.contexts {
             offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);
         }
+        let access = self.image_access(job, spec).await?;
         // Both end with the build: the right to push, and the contexts' addresses.
         let grant = self.grant(job)?;
-        let request = self.request(job, spec, platform.clone(), &offers, &grant);
+        let request = self.request(job, spec, platform.clone(), &offers, &grant, &access);
         let mut solve = self.client.solve(request);
         let steps = follow(&mut solve, log).await;
         let outcome = solve.outcome().await.map_err(of_build)?;
@@ -94,6 +100,17 @@ impl Builder {
             Failure::new(FailureKind::Internal, "BuildKit did not say what it pushed")
         })?;
         self.inspect(job.organization, digest, &platform, steps).await
+    }
+
+    /// Credentials for what the Dockerfile takes from other registries.
+    async fn image_access(
+        &self,
+        job: &JobMessage,
+        spec: &BuildSpec,
+    ) -> Result<ImageAccess, Failure> {
+        let images = images::images(&spec.dockerfile, &spec.build_args);
+        let credentials = self.vault.for_images(job.job, &images).await;
+        ImageAccess::of(&images, credentials.map_err(of_credentials)?)
     }
 
     fn grant(&self, job: &JobMessage) -> Result<Grant, Failure> {
@@ -112,8 +129,9 @@ impl Builder {
         platform: Platform,
         offers: &[Offer],
         grant: &Grant,
+        access: &ImageAccess,
     ) -> SolveRequest {
-        let mut credentials = RegistryCredentials::default();
+        let mut credentials = access.credentials();
         let secret = grant.secret().expose_secret().to_owned().into();
         let credential = Credential { username: "slipway-worker".into(), secret };
         credentials.insert(&self.address.to_string(), credential);
@@ -135,7 +153,8 @@ impl Builder {
                 compression: Compression::Gzip,
             },
             credentials,
-            image_rules: image_rules(job.organization),
+            // The later rule decides: no credential opens another organization.
+            image_rules: [access.rules(), image_rules(job.organization)].concat(),
             ..SolveRequest::new(spec.dockerfile.clone())
         }
     }

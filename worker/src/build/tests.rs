@@ -10,8 +10,27 @@ use slipway_registry::{Limits, Metrics, Registry};
 use slipway_testkit::stack;
 use uuid::Uuid;
 
+use slipway_oci::ImageReference;
+use slipway_source::CredentialError;
+
 use super::*;
+use crate::credentials::Opened;
 use crate::log::LogSink;
+
+/// No credentials for any image.
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl ImageCredentials for Nothing {
+    async fn for_images(
+        &self,
+        _: JobId,
+        images: &[ImageReference],
+    ) -> Result<Vec<Option<Opened>>, CredentialError> {
+        Ok(vec![None; images.len()])
+    }
+}
 
 struct Bench {
     builder: Builder,
@@ -32,7 +51,8 @@ async fn bench() -> Bench {
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let endpoint = stack::buildkit_endpoint().parse().unwrap();
     let client = Client::connect(&endpoint, None).await.unwrap();
-    let builder = Builder { client, contexts, store, address, registry, grants };
+    let vault = Arc::new(Nothing);
+    let builder = Builder { client, contexts, store, address, registry, grants, vault };
     Bench { builder, metrics, _server: server }
 }
 

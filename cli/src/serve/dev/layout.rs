@@ -135,13 +135,15 @@ impl Layout {
     fn worker(&self, args: &DevArgs, worker: &WorkerName) -> String {
         let mut text = format!(
             "id = \"{}\"\nregion = \"{}\"\nnats = [\"{}\"]\nbuildkit = {}\nstore = {}\n\
-             contexts = {}\nlisten = \"127.0.0.1:{}\"\nslots = {}\nlease = \"{}\"\n",
+             contexts = {}\nidentity_file = {}\nlisten = \"127.0.0.1:{}\"\nslots = {}\nlease = \"{}\"\n",
             worker.name,
             worker.region,
             self.nats_url(),
             quoted(&self.buildkit),
             quoted(&self.store(args, worker.region)),
             quoted(&self.store(args, "contexts")),
+            // One key pair for each region: its workers share the file.
+            quoted(&self.path(&format!("identities/{}", worker.region)).display().to_string()),
             self.ports.registries.get(&worker.name).copied().unwrap_or_default(),
             args.slots,
             humantime::format_duration(args.lease),
