@@ -5,6 +5,8 @@
 //! asks for. Invariants: a job and its snapshot move in one atomic batch; the
 //! view shows a change as soon as it is stored.
 
+mod usage;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -13,6 +13,7 @@ mod events;
 mod ledger;
 mod logs;
 mod reconcile;
+mod registry;
 mod service;
 mod settle;
 mod submit;
@@ -120,12 +121,14 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         logs,
         registries,
         contexts,
+        push_tokens: bus.bucket(&BucketName::PushTokens),
         shutdown: tasks.shutdown().clone(),
     };
     let services = service::start(&bus, &app).await.map_err(Error::Services)?;
+    let uses = registry::start(&bus, &app).await.map_err(Error::Services)?;
     tracing::info!(%address, "the API serves");
     serve(app, listener, address, tasks).await?;
-    for service in services {
+    for service in services.into_iter().chain([uses]) {
         service.stop().await;
     }
     Ok(())

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_api::own::{AuthorizeRequest, AuthorizeResponse, SubmitRequest, SubmitResponse};
+use slipway_api::own::{AuthorizeRequest, SubmitRequest, SubmitResponse};
 use slipway_bus::services::{Error, Fault, Offer, Request, Service};
 use slipway_bus::{Bus, topology};
 use slipway_domain::credential::CredentialsRequest;
 use slipway_domain::organization::Permission;
 
 use crate::api::{ApiError, App, Caller};
-use crate::submit;
+use crate::{registry, submit};
 
 /// Longest time that a submission may take before its caller is told to retry.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,8 +38,8 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
     let what = "Says whose an API key is";
     let authorize = bus.serve(offer("slipway-authorize", what, topology::AUTHORIZE), {
         move |request: Request<AuthorizeRequest>| {
-            let answer = owner_of(&authorizer, &request.body.key_hash);
-            std::future::ready(Ok(answer))
+            let app = authorizer.clone();
+            async move { registry::authorize(&app, request.body).await }
         }
     });
     let keeper = app.registries.clone();
@@ -53,7 +53,7 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
     Ok([submit.await?, authorize.await?, credentials.await?])
 }
 
-fn offer(name: &str, description: &str, subject: &str) -> Offer {
+pub(crate) fn offer(name: &str, description: &str, subject: &str) -> Offer {
     Offer {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,11 +72,4 @@ async fn submit_for_key(app: &App, request: SubmitRequest) -> Result<SubmitRespo
 /// The same status and words as over HTTP, with the stable code in front.
 fn fault(error: ApiError) -> Fault {
     Fault::new(error.status.as_u16(), format!("{}: {}", error.code, error.message))
-}
-
-fn owner_of(app: &App, key_hash: &str) -> AuthorizeResponse {
-    let accounts = app.view.accounts();
-    let record = accounts.api_keys.get(key_hash);
-    let valid = record.filter(|record| record.is_valid_at(Timestamp::now()));
-    AuthorizeResponse { organization_id: valid.map(|record| record.organization.to_string()) }
 }

@@ -47,12 +47,33 @@ pub struct File {
     /// with a first one if absent, and shared by the region's workers if they
     /// can. Without it the worker uses no registry credentials.
     pub identity_file: Option<PathBuf>,
+    /// The registry routes over TLS, for clients elsewhere; BuildKit goes on to
+    /// use `listen`. Needs `advertise`.
+    pub tls: Option<Tls>,
+    /// Whether clients fetch blobs from the object store by themselves, by URLs
+    /// that are good for 15 min. The store must be a bucket within reach of all
+    /// clients, BuildKit included. Default: false.
+    #[serde(default)]
+    pub redirect_blobs: bool,
     /// Jobs at the same time. Default: 2.
     #[serde(default = "two")]
     pub slots: u32,
     /// How long the lease of a worker that died stays. Default: 10 s.
     #[serde(default = "default_lease", with = "humantime_serde")]
     pub lease: Duration,
+}
+
+/// TLS in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// File of the certificate, with those that link it to its authority after
+    /// it, in PEM.
+    pub cert: PathBuf,
+    /// File of its private key, in PEM.
+    pub key: PathBuf,
 }
 
 /// The checked configuration.
@@ -82,6 +103,10 @@ pub struct Config {
     pub advertise: Option<String>,
     /// File of the identities that open registry credentials.
     pub identity_file: Option<PathBuf>,
+    /// The registry routes over TLS; only with `advertise`.
+    pub tls: Option<Tls>,
+    /// Whether clients fetch blobs from the object store by themselves.
+    pub redirect_blobs: bool,
     /// Jobs at the same time, at least one.
     pub slots: u32,
     /// How long a lease lasts without renewal: 2 s or more.
@@ -108,6 +133,9 @@ impl TryFrom<File> for Config {
                 "NATS counts whole seconds, and a renewal needs time: 2 s or more",
             );
         }
+        if file.tls.is_some() && file.advertise.is_none() {
+            return invalid("tls", "set `advertise` to the name that the certificate is for");
+        }
         let gpu = match (file.gpu, file.classes.contains(&Class::Gpu)) {
             (Some(name), true) if name == "simulated" => Some(Gpu::Simulated),
             (Some(name), true) => Some(Gpu::Present { name }),
@@ -132,6 +160,8 @@ impl TryFrom<File> for Config {
             listen: file.listen,
             advertise: file.advertise,
             identity_file: file.identity_file,
+            tls: file.tls,
+            redirect_blobs: file.redirect_blobs,
             slots: file.slots,
             lease: file.lease,
         })
@@ -176,6 +206,17 @@ mod tests {
         let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
         assert_eq!(config.gpu, Some(Gpu::Simulated));
         assert_eq!(config.lease, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn tls_comes_with_the_name_that_it_is_for() {
+        let tls = "\n[tls]\nlisten = \"0.0.0.0:5443\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n";
+        let alone = toml::from_str::<File>(&format!("{SAMPLE}{tls}")).unwrap();
+        let error = Config::try_from(alone).unwrap_err();
+        assert!(error.to_string().contains("`tls`"), "{error}");
+        let named = format!("{SAMPLE}advertise = \"registry.example:5443\"\n{tls}");
+        let config = Config::try_from(toml::from_str::<File>(&named).unwrap()).unwrap();
+        assert!(config.tls.is_some() && !config.redirect_blobs);
     }
 
     #[test]

@@ -17,10 +17,12 @@ mod lease;
 mod log;
 mod presence;
 mod serve;
+mod usage;
 
 use std::sync::Arc;
 
 pub use authorize::ApiKeys;
+pub use usage::Uses;
 
 use slipway_blobstore::Store;
 use slipway_buildkit::{Client, Endpoint, Kind};
@@ -71,6 +73,9 @@ pub enum Error {
     /// The worker cannot be asked to use its identities.
     #[error("cannot offer the service of the worker's identities")]
     Vault(#[source] slipway_bus::services::Error),
+    /// The registry cannot be served over TLS.
+    #[error("cannot serve the registry over TLS")]
+    Tls(#[source] slipway_registry::tls::Error),
     /// Words from the scheduler cannot be heard.
     #[error("cannot listen to the scheduler")]
     Control(#[source] slipway_bus::control::Error),

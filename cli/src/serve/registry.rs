@@ -1,11 +1,15 @@
 //! `slipway registry`: the registry routes of a region, without a worker.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use slipway_registry::{Authorizer, Limits, Registry};
+use slipway_domain::Region;
+use slipway_registry::tls::{self, Identity};
+use slipway_registry::{Authorizer, Options, REDIRECT_TTL, Registry, UseObserver};
+use slipway_runtime::Tasks;
 use slipway_runtime::telemetry::{self, Format};
 
 /// Options of the registry.
@@ -20,6 +24,18 @@ pub struct RegistryArgs {
     /// NATS server over which API keys are checked
     #[arg(long, env = "NATS_URL", value_name = "URL")]
     nats: String,
+    /// The region; without it, push tokens are refused and uses not counted
+    #[arg(long, value_name = "REGION")]
+    region: Option<Region>,
+    /// Let clients fetch blobs from the bucket by themselves, by URLs good for 15 min
+    #[arg(long)]
+    redirect: bool,
+    /// Certificate for TLS (PEM), with those that link it to its authority after it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Why the registry does not run.
@@ -31,28 +47,67 @@ enum Error {
     Connect(#[source] slipway_bus::connection::Error),
     #[error("cannot listen on `{0}`")]
     Listen(SocketAddr, #[source] std::io::Error),
+    #[error("cannot serve over TLS")]
+    Tls(#[source] tls::Error),
 }
 
 /// `slipway registry`.
 pub fn run(args: RegistryArgs) -> ExitCode {
     telemetry::init(Format::Text);
     super::roles::serve(|tasks| async move {
-        let config = slipway_blobstore::Config::new(args.store);
+        let config = slipway_blobstore::Config::new(args.store.clone());
         let store = slipway_blobstore::Store::open(&config).map_err(Error::Store)?;
         let nats = slipway_bus::Config {
             check: slipway_bus::connection::VersionCheck::ServerVersion,
-            ..slipway_bus::Config::new(args.nats, "slipway-registry")
+            ..slipway_bus::Config::new(args.nats.clone(), "slipway-registry")
         };
         let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
-        let keys: Arc<dyn Authorizer> = Arc::new(slipway_worker::ApiKeys::new(bus));
-        let registry = Registry::new(store, keys, Limits::default());
-        let failed = |source| Error::Listen(args.listen, source);
-        let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(failed)?;
-        tracing::info!(address = %args.listen, "the registry serves");
-        let served = axum::serve(listener, slipway_registry::router(registry.clone()))
-            .with_graceful_shutdown(tasks.shutdown().clone().cancelled_owned());
-        served.await.map_err(failed)?;
+        let registry = registry(&args, store, bus, &tasks);
+        let files = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
+        serve(args.listen, files, &registry, &tasks).await?;
         registry.close().await;
         Ok::<_, Error>(())
     })
+}
+
+fn registry(
+    args: &RegistryArgs,
+    store: slipway_blobstore::Store,
+    bus: slipway_bus::Bus,
+    tasks: &Tasks,
+) -> Registry {
+    let region = args.region.clone();
+    let observer = region.clone().map(|region| -> Arc<dyn UseObserver> {
+        Arc::new(slipway_worker::Uses::start(bus.clone(), region, tasks))
+    });
+    let options = Options {
+        redirect_blobs: args.redirect.then_some(REDIRECT_TTL),
+        observer,
+        ..Options::default()
+    };
+    let keys: Arc<dyn Authorizer> = Arc::new(slipway_worker::ApiKeys::new(bus, region));
+    Registry::new(store, keys, options)
+}
+
+/// Serves until shutdown, over TLS if there are files of a certificate and key.
+async fn serve(
+    address: SocketAddr,
+    files: Option<(&Path, &Path)>,
+    registry: &Registry,
+    tasks: &Tasks,
+) -> Result<(), Error> {
+    let failed = |source| Error::Listen(address, source);
+    let routes = slipway_registry::router(registry.clone());
+    let stop = tasks.shutdown().clone().cancelled_owned();
+    let Some((certificate, key)) = files else {
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        tracing::info!(%address, "the registry serves");
+        return axum::serve(listener, routes).with_graceful_shutdown(stop).await.map_err(failed);
+    };
+    let identity = Identity::load(certificate, key).map_err(Error::Tls)?;
+    let listener = identity.listen(address).await.map_err(Error::Tls)?;
+    let address = listener.address().map_err(failed)?;
+    tracing::info!(%address, tls = true, "the registry serves");
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await.map_err(failed)
 }

@@ -12,3 +12,4 @@ mod faults;
 mod lifecycle;
 mod loadtest;
 mod logs;
+mod registry;

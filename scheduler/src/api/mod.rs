@@ -10,6 +10,7 @@ mod error;
 mod fleet;
 mod jobs;
 pub(crate) mod present;
+mod push_access;
 mod registries;
 mod snapshots;
 mod sse;
@@ -21,6 +22,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use slipway_blobstore::Store;
+use slipway_bus::Bucket;
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
@@ -51,6 +53,8 @@ pub struct App {
     pub registries: Arc<Registries>,
     /// Build contexts.
     pub contexts: Store,
+    /// Secrets for pushes to the regions' registries.
+    pub push_tokens: Bucket,
     /// Cancelled when the process stops: answers that would go on end then.
     pub shutdown: CancellationToken,
 }
@@ -83,6 +87,7 @@ fn daytona() -> Router<App> {
             get(registries::read).patch(registries::update).delete(registries::remove),
         )
         .route("/health", get(fleet::health))
+        .route("/docker-registry/registry-push-access", get(push_access::read))
         .route("/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/snapshots/{id_or_name}", get(snapshots::read).delete(snapshots::remove))
         .route("/snapshots/{id_or_name}/build-logs", get(snapshots::build_logs))

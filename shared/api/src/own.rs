@@ -134,6 +134,10 @@ pub struct SubmitResponse {
 pub struct AuthorizeRequest {
     /// SHA-256 of the key, hex.
     pub key_hash: String,
+    /// The registry's region. Without it only API keys are known, for a token
+    /// is good in one region alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// Answer of the NATS service `slipway.authorize`.
@@ -142,4 +146,31 @@ pub struct AuthorizeRequest {
 pub struct AuthorizeResponse {
     /// Whose key it is; null if it is no valid key.
     pub organization_id: Option<String>,
+    /// Set for a push token: it reads and writes the repositories below this
+    /// name and no others. An API key reads all and writes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushes_below: Option<String>,
+    /// When it stops to work, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Request of the NATS service `slipway.used`: a registry gave out a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedRequest {
+    /// Whose repository it was in.
+    pub organization_id: String,
+    /// The registry's region.
+    pub region: String,
+    /// The manifest or index, `sha256:…`.
+    pub digest: String,
+}
+
+/// Answer of the NATS service `slipway.used`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedResponse {
+    /// How many snapshots have this image.
+    pub snapshots: u32,
 }

@@ -173,6 +173,35 @@ pub struct ListSnapshots {
     pub order: Option<String>,
 }
 
+/// `GET /api/docker-registry/registry-push-access`: how to push images to a
+/// region's registry for a while.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryPushAccess {
+    /// User name for the registry.
+    pub username: String,
+    /// Password for the registry; told this once.
+    pub secret: String,
+    /// `host:port` of the registry.
+    pub registry_url: String,
+    /// Name of the registry.
+    pub registry_id: String,
+    /// Where images may be pushed: `<registryUrl>/<project>/<image>:<tag>`.
+    pub project: String,
+    /// When the secret stops to work.
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for RegistryPushAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryPushAccess")
+            .field("registry_url", &self.registry_url)
+            .field("project", &self.project)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The address of something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Url {

@@ -103,6 +103,8 @@ pub enum BucketName {
     ApiKeys,
     /// Registry credentials, sealed, and the public keys of regions.
     RegistryCredentials,
+    /// Short-lived secrets for pushes, by their hash.
+    PushTokens,
     /// Claims of attempts and signs of life of one region's workers.
     Leases(Region),
 }
@@ -114,9 +116,11 @@ impl BucketName {
     pub const fn marker_ttl(&self) -> Duration {
         match self {
             Self::Leases(_) => Duration::from_secs(10 * 60),
-            Self::Records | Self::Organizations | Self::ApiKeys | Self::RegistryCredentials => {
-                Duration::from_secs(24 * 3600)
-            }
+            Self::Records
+            | Self::Organizations
+            | Self::ApiKeys
+            | Self::PushTokens
+            | Self::RegistryCredentials => Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -128,6 +132,7 @@ impl fmt::Display for BucketName {
             Self::Organizations => f.write_str("organizations"),
             Self::ApiKeys => f.write_str("api_keys"),
             Self::RegistryCredentials => f.write_str("registry_credentials"),
+            Self::PushTokens => f.write_str("push_tokens"),
             Self::Leases(region) => write!(f, "leases_{region}"),
         }
     }
@@ -168,6 +173,12 @@ pub mod keys {
     #[must_use]
     pub fn organization(organization: &OrganizationId) -> String {
         format!("organization.{organization}")
+    }
+
+    /// Push tokens: a token, by the lowercase hex SHA-256 of its secret.
+    #[must_use]
+    pub fn push_token(sha256_hex: &str) -> String {
+        format!("sha256-{sha256_hex}")
     }
 
     /// API keys: a key, by the lowercase hex SHA-256 of its secret.
@@ -358,6 +369,7 @@ pub(crate) fn buckets(topology: &Topology) -> Vec<(BucketName, Option<&ServerPla
         BucketName::Organizations,
         BucketName::ApiKeys,
         BucketName::RegistryCredentials,
+        BucketName::PushTokens,
     ];
     let leases = topology
         .regions

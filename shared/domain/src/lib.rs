@@ -14,6 +14,7 @@ pub mod lease;
 pub mod log;
 pub mod message;
 pub mod organization;
+pub mod push_token;
 pub mod region;
 pub mod snapshot;
 pub mod spec;

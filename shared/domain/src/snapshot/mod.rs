@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
