@@ -19,6 +19,7 @@ mod auth;
 mod blobs;
 mod config;
 mod deletion;
+mod deposit;
 mod error;
 mod links;
 mod manifests;
@@ -36,6 +37,7 @@ mod usage;
 
 pub use auth::{Access, Authorizer, AuthorizerError, Credentials, Grant, Scope, StaticAuthorizer};
 pub use config::{Limits, Options, REDIRECT_TTL};
+pub use deposit::DepositError;
 pub use metrics::{Counts, Metrics};
 pub use reader::{Image, ManifestReader, ReadError};
 pub use registry::{Registry, router};
