@@ -101,6 +101,25 @@ fn a_build_is_submitted_followed_and_summed_up() {
 }
 
 #[test]
+fn an_image_is_asked_for_without_a_context() {
+    let server = Server::start(Behaviour::default());
+    let image = "ghcr.io/team/app:1.2";
+    let args = ["snapshot", "create", "app", "--image", image, "--entrypoint", "sleep infinity"];
+    let (code, out, err) = run(&server, &args);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let requests = server.seen();
+    let wanted = serde_json::json!({
+        "name": "app", "imageName": image, "entrypoint": ["sleep", "infinity"],
+    });
+    assert_eq!((requests.created[0].clone(), requests.uploads), (wanted, 0));
+    for more in [["--context", "."], ["--target", "x"], ["-f", "Dockerfile"]] {
+        let args = [&["snapshot", "create", "app", "--image", image][..], &more].concat();
+        assert_eq!(run(&server, &args).0, Some(64), "{more:?}");
+    }
+    assert_eq!(run(&server, &["snapshot", "create", "app", "--entrypoint", "x"]).0, Some(64));
+}
+
+#[test]
 fn a_context_that_the_server_has_is_not_sent_again() {
     let server = Server::start(Behaviour::default());
     let folder = context();

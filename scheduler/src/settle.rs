@@ -384,7 +384,7 @@ impl Settler {
             .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
         others.any(|other| match &other.value.state {
             SnapshotState::Active { image } => image.digest == *digest,
-            SnapshotState::Pending | SnapshotState::Building => true,
+            SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
             SnapshotState::BuildFailed { .. }
             | SnapshotState::Error { .. }
             | SnapshotState::Removing => false,

@@ -1,6 +1,8 @@
 //! What a request for a snapshot must satisfy: pure checks, in the order of
 //! Daytona's server, so that a request with two faults gets the same answer.
 
+mod image;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -54,9 +56,6 @@ pub enum Error {
         /// What is allowed.
         limit: u32,
     },
-    /// It asks for what this version cannot do.
-    #[error("{0}")]
-    Unsupported(String),
 }
 
 /// A request that may be carried out.
@@ -84,35 +83,43 @@ pub fn validate(
     default_region: &Region,
     limits: &Limits,
 ) -> Result<Valid, Error> {
-    let build = source(&request)?;
+    let source = source(&request)?;
     let region = region(request.region_id.as_deref(), regions, default_region)?;
     name(&request.name)?;
-    let spec = JobSpec::Build(build_spec(build)?);
+    let spec = match source {
+        Source::Dockerfile(build) => JobSpec::Build(build_spec(build)?),
+        Source::Image(image) => {
+            let max_size = u64::from(limits.snapshot_size) << 30;
+            JobSpec::Pull(image::pull_spec(image, request.entrypoint.clone(), max_size)?)
+        }
+    };
     let resources = resources(&request, limits)?;
     let class = if resources.gpu > 0 { Class::Gpu } else { Class::Cpu };
     class_in_region(class, &region, regions)?;
     Ok(Valid { name: request.name, region, class, resources, spec })
 }
 
-fn source(request: &CreateSnapshot) -> Result<CreateBuildInfo, Error> {
+/// What to make a snapshot from.
+enum Source {
+    Dockerfile(CreateBuildInfo),
+    Image(String),
+}
+
+fn source(request: &CreateSnapshot) -> Result<Source, Error> {
     match (&request.build_info, &request.image_name) {
         (Some(_), Some(_)) => {
             Err(Error::Malformed("give either `buildInfo` or `imageName`, not both".into()))
         }
-        (None, None) => {
-            Err(Error::Malformed("`buildInfo` with a `dockerfileContent` is required".into()))
-        }
-        (None, Some(_)) => Err(Error::Unsupported(
-            "this version makes snapshots from Dockerfiles only: \
-             send `buildInfo` with a `dockerfileContent` of `FROM <image>`"
-                .into(),
+        (None, None) => Err(Error::Malformed(
+            "`buildInfo` with a `dockerfileContent`, or `imageName`, is required".into(),
         )),
+        (None, Some(image)) => Ok(Source::Image(image.clone())),
         (Some(_), None) if request.entrypoint.is_some() => Err(Error::Malformed(
             "`entrypoint` cannot be combined with `buildInfo`: \
              write an ENTRYPOINT into the Dockerfile"
                 .into(),
         )),
-        (Some(build), None) => Ok(build.clone()),
+        (Some(build), None) => Ok(Source::Dockerfile(build.clone())),
     }
 }
 

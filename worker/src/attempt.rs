@@ -97,10 +97,9 @@ impl Attempt<'_> {
         tokio::select! {
             outcome = self.executor.execute(&self.message, sink) => outcome,
             () = tokio::time::sleep(limit) => {
-                let message = format!(
-                    "the build took longer than {} and was stopped",
-                    minutes(limit)
-                );
+                let work = self.message.spec.kind().as_str();
+                let limit = minutes(limit);
+                let message = format!("the {work} took longer than {limit} and was stopped");
                 Err(Failure::new(FailureKind::TimedOut, message))
             }
             () = self.tasks.shutdown().cancelled() => {

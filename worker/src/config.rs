@@ -58,6 +58,12 @@ pub struct File {
     /// Jobs at the same time. Default: 2.
     #[serde(default = "two")]
     pub slots: u32,
+    /// How registries that images are pulled from are reached.
+    #[serde(default)]
+    pub source: slipway_source::File,
+    /// Layers that one pull fetches at the same time. Default: 4.
+    #[serde(default = "four")]
+    pub layers_at_once: usize,
     /// How long the lease of a worker that died stays. Default: 10 s.
     #[serde(default = "default_lease", with = "humantime_serde")]
     pub lease: Duration,
@@ -109,6 +115,10 @@ pub struct Config {
     pub redirect_blobs: bool,
     /// Jobs at the same time, at least one.
     pub slots: u32,
+    /// How registries that images are pulled from are reached.
+    pub source: slipway_source::Config,
+    /// Layers that one pull fetches at the same time, at least one.
+    pub layers_at_once: usize,
     /// How long a lease lasts without renewal: 2 s or more.
     pub lease: Duration,
 }
@@ -123,6 +133,9 @@ impl TryFrom<File> for Config {
         }
         if file.slots == 0 {
             return invalid("slots", "a worker needs at least one");
+        }
+        if file.layers_at_once == 0 {
+            return invalid("layers_at_once", "a pull needs at least one");
         }
         if file.nats.is_empty() {
             return invalid("nats", "name at least one server");
@@ -147,6 +160,10 @@ impl TryFrom<File> for Config {
             file.buildkit.parse().map_err(|error: slipway_buildkit::endpoint::Error| {
                 Error::Invalid { key: "buildkit", reason: error.to_string() }
             })?;
+        let source = file.source.try_into().map_err(|error: slipway_source::ConfigError| {
+            let reason = slipway_runtime::telemetry::chain(&error);
+            Error::Invalid { key: "source", reason }
+        })?;
         Ok(Self {
             id: file.id,
             region: file.region,
@@ -163,6 +180,8 @@ impl TryFrom<File> for Config {
             tls: file.tls,
             redirect_blobs: file.redirect_blobs,
             slots: file.slots,
+            source,
+            layers_at_once: file.layers_at_once,
             lease: file.lease,
         })
     }
@@ -178,6 +197,10 @@ fn any_port() -> SocketAddr {
 
 fn two() -> u32 {
     2
+}
+
+fn four() -> usize {
+    4
 }
 
 fn default_lease() -> Duration {

@@ -13,9 +13,11 @@ mod build;
 pub mod config;
 mod contexts;
 mod credentials;
+mod executors;
 mod lease;
 mod log;
 mod presence;
+mod pull;
 mod serve;
 mod usage;
 
@@ -35,7 +37,9 @@ use build::Builder;
 use config::Config;
 use contexts::Contexts;
 use credentials::Vault;
+use executors::Executors;
 use presence::Presence;
+use pull::{Limits, Puller};
 
 /// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +104,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let store = Store::open(&config.store).map_err(Error::Store)?;
     let contexts = Contexts::new(Store::open(&config.contexts).map_err(Error::Store)?);
     let vault = Arc::new(Vault::open(&config, &bus).map_err(Error::Identities)?);
-    let registries = slipway_source::Client::new(slipway_source::Config::default());
+    let registries = slipway_source::Client::new(config.source.clone());
     let registries = registries.map_err(Error::Source)?;
     let (client, buildkit) = connect_buildkit(&config.buildkit).await?;
     let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
@@ -111,6 +115,12 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         registry = %server.address,
         "the worker serves"
     );
+    let puller = Puller {
+        source: registries.clone(),
+        store: store.clone(),
+        registry: server.registry.clone(),
+        limits: Limits { at_once: config.layers_at_once, ..Limits::default() },
+    };
     let builder = Builder {
         client,
         contexts,
@@ -124,8 +134,9 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let answers =
         credentials::serve(&bus, &config.region, &config.id, vault.clone(), registries).await;
     let answers = answers.map_err(Error::Vault)?;
-    let presence = Presence::new(config.clone(), buildkit, server.address, vault);
-    let agent = Agent::new(config, bus, Arc::new(builder), presence, tasks.clone());
+    let presence = Presence::new(config.clone(), buildkit, server.address, vault.clone());
+    let executors = Arc::new(Executors { builder, puller, vault });
+    let agent = Agent::new(config, bus, executors, presence, tasks.clone());
     let ended = agent.run().await.map_err(Error::Control);
     answers.stop().await;
     ended

@@ -57,6 +57,12 @@ impl LogSink {
         (Self { entries }, receiver)
     }
 
+    /// Appends a sign of progress if there is room for it at once: who reads
+    /// it is as well served by the next one.
+    pub fn hint(&self, step: Step) {
+        let _no_room = self.entries.try_send((Timestamp::now(), LogEvent::Step(step)));
+    }
+
     async fn push(&self, event: LogEvent) {
         // The writer is gone only when the attempt is.
         let _attempt_over = self.entries.send((Timestamp::now(), event)).await;

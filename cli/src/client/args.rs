@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// `slipway snapshot …`
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
-    /// Build a snapshot from a Dockerfile and its context
+    /// Make a snapshot from a Dockerfile and its context, or from a registry image
     #[command(after_help = CREATE_HELP)]
     Create(Box<Create>),
     /// List snapshots, newest first
@@ -28,13 +28,17 @@ The context is packed as `docker build` does it: `.dockerignore` (or, beside the
 Dockerfile, `<Dockerfile>.dockerignore`) is honoured, links, modes and empty
 folders are kept. It is uploaded only if the server does not have it yet.
 
-On a terminal the build is shown live, in a pipe as plain lines. Ctrl-C ends the
-view, not the build.
+With --image nothing is built: the image is copied as it is. Its tag has to name a
+version; `latest`, `lts` and `stable` are refused.
+
+On a terminal the work is shown live, in a pipe as plain lines. Ctrl-C ends the
+view, not the work.
 
 Examples:
   slipway snapshot create hello
   slipway snapshot create team/app:1.0 --dockerfile docker/app.Dockerfile --context .
   slipway snapshot create app --build-arg VERSION=1.2 --build-arg HTTP_PROXY --target release
+  slipway snapshot create python --image python:3.12.4-slim --entrypoint 'sleep infinity'
   slipway snapshot create trainer --region us-east-1 --gpu 1 --memory 8 --detach
   slipway snapshot create app --json | jq -r 'select(.event==\"result\").digest'";
 
@@ -50,6 +54,16 @@ Examples:
 pub struct Create {
     /// Name of the snapshot, unique in the organization, for example `team/app:1.0`
     pub name: String,
+    /// Make it from this registry image, with a tag or a digest, instead of a Dockerfile
+    #[arg(
+        long,
+        value_name = "REF",
+        conflicts_with_all = ["dockerfile", "context", "build_args", "target", "labels", "no_cache"]
+    )]
+    pub image: Option<String>,
+    /// What its sandboxes run instead of the image's entrypoint, as words parted by spaces
+    #[arg(long, value_name = "WORDS", requires = "image")]
+    pub entrypoint: Option<String>,
     /// Path of the Dockerfile; `-` reads it from standard input [default: DIR/Dockerfile]
     #[arg(short = 'f', long, visible_alias = "file", value_name = "FILE")]
     pub dockerfile: Option<PathBuf>,

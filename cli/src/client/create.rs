@@ -41,7 +41,7 @@ pub async fn run(client: &Client, args: Box<Create>) -> Result<(), Error> {
     let job = submitted.job_id.clone().ok_or_else(|| Error::NoJob(args.name.clone()))?;
     let events = client.job_events(&job, LogSeq::ZERO, true)?;
     let ending = follow(events, screen.as_mut(), &interrupt).await;
-    let ending = ending.map_err(|error| going_on(error, &args.name))?;
+    let ending = ending.map_err(|error| going_on(error, &args))?;
     let report = Report::collect(client, &submitted, &job, ending, begun.elapsed()).await?;
     screen.show(&Happening::Finished(&report))?;
     if report.is_success() { Ok(()) } else { Err(Error::BuildFailed) }
@@ -53,6 +53,20 @@ async fn prepare(
     args: &Create,
     screen: &mut dyn Screen,
 ) -> Result<CreateSnapshot, Error> {
+    let wanted = CreateSnapshot {
+        name: args.name.clone(),
+        cpu: args.cpu,
+        gpu: args.gpu,
+        memory: args.memory,
+        disk: args.disk,
+        region_id: args.region.clone(),
+        ..CreateSnapshot::default()
+    };
+    if let Some(image) = &args.image {
+        let words = |text: &String| text.split_whitespace().map(str::to_owned).collect();
+        let entrypoint = args.entrypoint.as_ref().map(words);
+        return Ok(CreateSnapshot { image_name: Some(image.clone()), entrypoint, ..wanted });
+    }
     let path = dockerfile_path(args);
     let content = read_dockerfile(path.clone()).await;
     let content = content.map_err(|source| Error::Dockerfile { path: path.clone(), source })?;
@@ -61,16 +75,7 @@ async fn prepare(
     let beside = (path != Path::new("-")).then_some(path.as_path());
     let digest = context::provide(client, &args.context, beside, screen).await?;
     build.context_hashes = vec![digest.hex()];
-    Ok(CreateSnapshot {
-        name: args.name.clone(),
-        cpu: args.cpu,
-        gpu: args.gpu,
-        memory: args.memory,
-        disk: args.disk,
-        region_id: args.region.clone(),
-        build_info: Some(build),
-        ..CreateSnapshot::default()
-    })
+    Ok(CreateSnapshot { build_info: Some(build), ..wanted })
 }
 
 async fn submit(client: &Client, wanted: &CreateSnapshot) -> Result<Snapshot, Error> {
@@ -137,12 +142,13 @@ fn bad(option: &'static str, argument: &str, form: &'static str) -> Error {
     Error::BadArgument { option, argument: argument.to_owned(), form }
 }
 
-/// The build does not end with the view of it.
-fn going_on(error: Error, name: &str) -> Error {
+/// The work does not end with the view of it.
+fn going_on(error: Error, args: &Create) -> Error {
+    let (name, work) = (&args.name, if args.image.is_some() { "pull" } else { "build" });
     match error {
         Error::Interrupted { .. } => Error::Interrupted {
             advice: Some(format!(
-                "interrupted, but the build goes on in the server\n  \
+                "interrupted, but the {work} goes on in the server\n  \
                  follow it: slipway snapshot logs -f {name}\n  \
                  stop it:   slipway snapshot delete {name}"
             )),

@@ -59,7 +59,10 @@ impl Report {
         line("size", &format::gibibytes(snapshot.size));
         line("time", &format::duration(self.elapsed));
         if let Some((cached, total)) = self.steps() {
-            line("steps", &format!("{total}, {cached} of them from the cache"));
+            match self.work() {
+                "pull" => line("layers", &format!("{total}, {cached} of them there already")),
+                _ => line("steps", &format!("{total}, {cached} of them from the cache")),
+            }
         }
         if !snapshot.region_ids.is_empty() {
             line("region", &snapshot.region_ids.join(", "));
@@ -77,12 +80,18 @@ impl Report {
             .or(self.ending.reason.as_deref())
             .or(self.snapshot.error_reason.as_deref())
             .unwrap_or("the server gives no reason");
+        let work = self.work();
         let headline = match self.ending.state.as_str() {
-            "failed" => format!("the build of {name} failed: {reason}"),
-            "cancelled" => format!("the build of {name} was cancelled: {reason}"),
-            "dead" => format!("the build of {name} was given up: {reason}"),
-            "succeeded" => format!("{name} was built, but is {}: {reason}", self.snapshot.state),
-            state => format!("the build of {name} ended as {state}: {reason}"),
+            "failed" => format!("the {work} of {name} failed: {reason}"),
+            "cancelled" => format!("the {work} of {name} was cancelled: {reason}"),
+            "dead" => format!("the {work} of {name} was given up: {reason}"),
+            "succeeded" => {
+                format!(
+                    "the {work} of {name} succeeded, but it is {}: {reason}",
+                    self.snapshot.state
+                )
+            }
+            state => format!("the {work} of {name} ended as {state}: {reason}"),
         };
         let mut text = String::new();
         if let Some(location) = failure.and_then(|failure| failure.location.as_ref()) {
@@ -120,6 +129,11 @@ impl Report {
             "totalSteps": total,
             "seconds": self.elapsed.as_secs_f64(),
         })
+    }
+
+    /// What was done to make the snapshot.
+    fn work(&self) -> &'static str {
+        if self.snapshot.image_name.is_empty() { "build" } else { "pull" }
     }
 
     fn steps(&self) -> Option<(u32, u32)> {

@@ -89,7 +89,6 @@ impl From<validate::Error> for ApiError {
             }
             validate::Error::TooLarge { .. } => (StatusCode::BAD_REQUEST, "limit_exceeded"),
             validate::Error::Malformed(_) => (StatusCode::BAD_REQUEST, "bad_request"),
-            validate::Error::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
         };
         Self::new(status, code, error.to_string())
     }

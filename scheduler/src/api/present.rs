@@ -4,7 +4,7 @@ use slipway_api::own;
 use slipway_api::types::{BuildInfo, Snapshot};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
-use slipway_domain::spec::JobSpec;
+use slipway_domain::spec::{JobKind, JobSpec};
 
 use crate::view::{Fleet, View};
 
@@ -12,18 +12,26 @@ use crate::view::{Fleet, View};
 const GIB: f64 = (1_u64 << 30) as f64;
 
 /// A snapshot as clients read it. `pending_is_over` is for the one client that
-/// takes `pending` for the end of a build: it is shown `building` instead.
+/// takes `pending` for the end of a build: it is shown `building` or `pulling`
+/// instead.
 #[must_use]
 pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -> Snapshot {
     let image = record.state.image();
     let state = match &record.state {
-        SnapshotState::Pending if pending_is_over => "building",
+        SnapshotState::Pending if pending_is_over => match record.source.kind() {
+            JobKind::Build => "building",
+            JobKind::Pull => "pulling",
+        },
         state => state.name(),
     };
     let entrypoint = image.map(|image| {
         let command: Vec<String> = image.entrypoint.iter().chain(&image.cmd).cloned().collect();
         if command.is_empty() { vec!["sleep".into(), "infinity".into()] } else { command }
     });
+    let (image_name, chosen) = match &record.source {
+        JobSpec::Build(_) => (String::new(), None),
+        JobSpec::Pull(spec) => (spec.image.clone(), spec.entrypoint.clone()),
+    };
     let reference = image.and_then(|image| {
         let registry = fleet.registry(&record.region)?;
         Some(format!("{registry}/{}/snapshots@{}", record.organization, image.digest))
@@ -33,10 +41,10 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
         organization_id: record.organization.to_string(),
         general: false,
         name: record.name.clone(),
-        image_name: String::new(),
+        image_name,
         state: state.to_owned(),
         size: image.map(|image| image.size as f64 / GIB),
-        entrypoint,
+        entrypoint: chosen.or(entrypoint),
         cpu: record.resources.cpu,
         gpu: record.resources.gpu,
         mem: record.resources.memory,
@@ -46,7 +54,7 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
         updated_at: record.updated_at,
         last_used_at: record.last_used_at,
         source_sandbox_id: None,
-        build_info: Some(build_info(record)),
+        build_info: build_info(record),
         region_ids: vec![record.region.to_string()],
         reference,
         digest: image.map(|image| image.digest.to_string()),
@@ -54,15 +62,16 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
     }
 }
 
-fn build_info(record: &SnapshotRecord) -> BuildInfo {
+fn build_info(record: &SnapshotRecord) -> Option<BuildInfo> {
     match &record.source {
-        JobSpec::Build(spec) => BuildInfo {
+        JobSpec::Pull(_) => None,
+        JobSpec::Build(spec) => Some(BuildInfo {
             dockerfile_content: spec.dockerfile.clone(),
             context_hashes: spec.contexts.clone(),
             created_at: record.created_at,
             updated_at: record.updated_at,
             snapshot_ref: spec.snapshot_ref(),
-        },
+        }),
     }
 }
 

@@ -58,7 +58,16 @@ pub enum FailureKind {
     ContextInvalid,
     /// The result is not for the platform that was asked for.
     PlatformMismatch,
-    /// The result is larger than allowed.
+    /// The image to pull does not exist.
+    ImageNotFound,
+    /// The registry does not let the credentials, or nobody, read the image.
+    RegistryUnauthorized,
+    /// The image is of a kind that cannot be pulled: no image at all, an
+    /// obsolete form, another platform.
+    ImageUnsupported,
+    /// The registry does not send what it promises.
+    ImageInvalid,
+    /// The result, or the image to pull, is larger than allowed.
     TooLarge,
     /// It took longer than allowed.
     TimedOut,
@@ -68,6 +77,8 @@ pub enum FailureKind {
     Cancelled,
     /// BuildKit went away or could not be reached.
     BuildkitUnavailable,
+    /// The registry to pull from is busy, fails or cannot be reached.
+    RegistryUnavailable,
     /// The object store or the registry routes failed.
     StoreUnavailable,
     /// The worker died or lost its lease.
@@ -100,11 +111,16 @@ impl FailureKind {
             | Self::ContextMissing
             | Self::ContextInvalid
             | Self::PlatformMismatch
+            | Self::ImageNotFound
+            | Self::RegistryUnauthorized
+            | Self::ImageUnsupported
+            | Self::ImageInvalid
             | Self::TooLarge
             | Self::TimedOut
             | Self::JobInvalid
             | Self::Cancelled => Cause::Input,
             Self::BuildkitUnavailable
+            | Self::RegistryUnavailable
             | Self::StoreUnavailable
             | Self::WorkerLost
             | Self::HandedBack

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 pub enum JobSpec {
     /// Build a Dockerfile.
     Build(BuildSpec),
+    /// Pull a registry image.
+    Pull(PullSpec),
 }
 
 impl JobSpec {
@@ -19,6 +21,7 @@ impl JobSpec {
     pub const fn kind(&self) -> JobKind {
         match self {
             Self::Build(_) => JobKind::Build,
+            Self::Pull(_) => JobKind::Pull,
         }
     }
 }
@@ -29,6 +32,8 @@ impl JobSpec {
 pub enum JobKind {
     /// From a Dockerfile.
     Build,
+    /// From a registry image.
+    Pull,
 }
 
 impl JobKind {
@@ -37,6 +42,7 @@ impl JobKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Build => "build",
+            Self::Pull => "pull",
         }
     }
 }
@@ -84,6 +90,21 @@ impl BuildSpec {
         }
         format!("daytona-{}:daytona", hex::encode(hasher.finalize()))
     }
+}
+
+/// The pull of a registry image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullSpec {
+    /// The image as its user wrote it, with a tag or a digest.
+    pub image: String,
+    /// The platform, for example `linux/amd64`.
+    pub platform: String,
+    /// Largest compressed size in bytes that the organization may have.
+    pub max_size: u64,
+    /// What sandboxes run instead of the image's entrypoint and command; the
+    /// image itself is not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
 }
 
 /// What a sandbox made from the snapshot gets.

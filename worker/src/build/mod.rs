@@ -70,6 +70,9 @@ impl Executor for Builder {
     async fn execute(&self, job: &JobMessage, log: LogSink) -> Result<BuiltImage, Failure> {
         match &job.spec {
             JobSpec::Build(spec) => self.build(job, spec, log).await,
+            JobSpec::Pull(_) => {
+                Err(Failure::new(FailureKind::JobInvalid, "a pull is nothing for BuildKit"))
+            }
         }
     }
 }

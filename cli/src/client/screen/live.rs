@@ -27,7 +27,8 @@ pub struct Live {
     /// The line at the bottom: what the whole is doing.
     status: ProgressBar,
     upload: Option<ProgressBar>,
-    steps: BTreeMap<u32, ProgressBar>,
+    /// By number, and by part if the part counts its bytes.
+    steps: BTreeMap<(u32, Option<String>), ProgressBar>,
 }
 
 impl Live {
@@ -52,20 +53,36 @@ impl Live {
     }
 
     fn step(&mut self, step: &Step) {
+        let counted = step.part.clone().zip(step.total);
+        let key = (step.step, counted.as_ref().map(|(part, _)| part.clone()));
         if step.status != StepStatus::Running {
-            if let Some(bar) = self.steps.remove(&step.step) {
-                bar.finish_and_clear();
-            }
+            self.end(&key);
             return;
         }
-        if !self.steps.contains_key(&step.step) && self.steps.len() < SHOWN {
-            let bar = ProgressBar::new_spinner().with_style(running());
+        if !self.steps.contains_key(&key) && self.steps.len() < SHOWN {
+            let bar = match &counted {
+                Some((part, total)) => {
+                    ProgressBar::new(*total).with_style(layer()).with_prefix(part.clone())
+                }
+                None => ProgressBar::new_spinner().with_style(running()),
+            };
             let bar = self.all.insert_before(&self.status, bar);
             bar.enable_steady_tick(TICK);
-            self.steps.insert(step.step, bar);
+            self.steps.insert(key.clone(), bar);
         }
-        if let Some(bar) = self.steps.get(&step.step) {
-            bar.set_message(format!("{}{}", step.name, moved(step)));
+        let Some(bar) = self.steps.get(&key) else { return };
+        match counted {
+            Some(_) => bar.set_position(step.current.unwrap_or_default()),
+            None => bar.set_message(format!("{}{}", step.name, moved(step))),
+        }
+    }
+
+    /// A step takes its parts with it.
+    fn end(&mut self, key: &(u32, Option<String>)) {
+        let ended =
+            |known: &(u32, Option<String>)| known == key || (key.1.is_none() && known.0 == key.0);
+        for (_, bar) in self.steps.extract_if(.., |known, _| ended(known)) {
+            bar.finish_and_clear();
         }
     }
 
@@ -181,6 +198,10 @@ fn running() -> ProgressStyle {
     styled("  {spinner:.green} {wide_msg} {elapsed:>5}")
 }
 
+fn layer() -> ProgressStyle {
+    styled("  {prefix} {wide_bar:.cyan/blue} {decimal_bytes} / {decimal_total_bytes} {elapsed:>5}")
+}
+
 fn transfer() -> ProgressStyle {
     styled(
         "  {wide_bar:.cyan/blue} {decimal_bytes} / {decimal_total_bytes} {decimal_bytes_per_sec}",
@@ -216,9 +237,10 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in
-            ["{spinner:.cyan} {wide_msg} {elapsed}", "  {wide_bar:.cyan/blue} {decimal_bytes}"]
-        {
+        for template in [
+            "{spinner:.cyan} {wide_msg} {elapsed}",
+            "  {prefix} {wide_bar:.cyan/blue} {decimal_bytes}",
+        ] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -56,6 +56,8 @@ pub enum SnapshotState {
     Pending,
     /// Its job builds.
     Building,
+    /// Its job pulls.
+    Pulling,
     /// It can be used.
     Active {
         /// Its image.
@@ -82,6 +84,7 @@ impl SnapshotState {
         match self {
             Self::Pending => "pending",
             Self::Building => "building",
+            Self::Pulling => "pulling",
             Self::Active { .. } => "active",
             Self::BuildFailed { .. } => "build_failed",
             Self::Error { .. } => "error",
@@ -96,6 +99,7 @@ impl SnapshotState {
             Self::Active { image } => Some(image),
             Self::Pending
             | Self::Building
+            | Self::Pulling
             | Self::BuildFailed { .. }
             | Self::Error { .. }
             | Self::Removing => None,
@@ -107,7 +111,11 @@ impl SnapshotState {
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
             Self::BuildFailed { failure } | Self::Error { failure } => Some(failure),
-            Self::Pending | Self::Building | Self::Active { .. } | Self::Removing => None,
+            Self::Pending
+            | Self::Building
+            | Self::Pulling
+            | Self::Active { .. }
+            | Self::Removing => None,
         }
     }
 }
@@ -139,22 +147,29 @@ impl SnapshotRecord {
             (SnapshotState::Removing, _) | (_, SnapshotEvent::Remove) => SnapshotState::Removing,
             (SnapshotState::Pending, SnapshotEvent::Started) => match self.source.kind() {
                 JobKind::Build => SnapshotState::Building,
+                JobKind::Pull => SnapshotState::Pulling,
             },
-            (SnapshotState::Pending | SnapshotState::Building, SnapshotEvent::Published(image)) => {
-                SnapshotState::Active { image }
-            }
-            (SnapshotState::Pending | SnapshotState::Building, SnapshotEvent::Failed(failure)) => {
+            (
+                SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
+                SnapshotEvent::Published(image),
+            ) => SnapshotState::Active { image },
+            (
+                SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
+                SnapshotEvent::Failed(failure),
+            ) => {
                 if failure.kind.is_build_failure() {
                     SnapshotState::BuildFailed { failure }
                 } else {
                     SnapshotState::Error { failure }
                 }
             }
-            (SnapshotState::Pending | SnapshotState::Building, SnapshotEvent::Cancelled) => {
-                SnapshotState::Error { failure: cancelled() }
-            }
+            (
+                SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
+                SnapshotEvent::Cancelled,
+            ) => SnapshotState::Error { failure: cancelled() },
             (
                 SnapshotState::Building
+                | SnapshotState::Pulling
                 | SnapshotState::Active { .. }
                 | SnapshotState::BuildFailed { .. }
                 | SnapshotState::Error { .. },

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::failure::FailureKind;
-use crate::spec::BuildSpec;
+use crate::spec::{BuildSpec, PullSpec};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -73,6 +73,25 @@ fn a_dockerfile_failure_is_build_failed_and_any_other_is_error() {
         let failed = SnapshotEvent::Failed(Failure::new(kind, "x"));
         assert_eq!(building.apply(job_id(1), failed, NOW).state.name(), state);
     }
+}
+
+#[test]
+fn a_pull_is_pulling_and_fails_as_error() {
+    let mut record = snapshot();
+    record.source = JobSpec::Pull(PullSpec {
+        image: "python:3.12".into(),
+        platform: "linux/amd64".into(),
+        max_size: 1,
+        entrypoint: None,
+    });
+    let pulling = record.apply(job_id(1), SnapshotEvent::Started, NOW);
+    assert_eq!(pulling.state.name(), "pulling");
+    assert_eq!(pulling.apply(job_id(1), SnapshotEvent::Started, NOW), pulling);
+    let missing = SnapshotEvent::Failed(Failure::new(FailureKind::ImageNotFound, "x"));
+    assert_eq!(pulling.apply(job_id(1), missing, NOW).state.name(), "error");
+    let published = SnapshotEvent::Published(image());
+    assert_eq!(pulling.apply(job_id(1), published, NOW).state.name(), "active");
+    assert_eq!(pulling.apply(job_id(1), SnapshotEvent::Cancelled, NOW).state.name(), "error");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use slipway_oci::{Descriptor, Digest};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::image::Content;
+use super::image::Content;
 
 /// What a request looked like.
 #[derive(Debug, Clone)]
@@ -159,5 +159,7 @@ pub fn redirect(to: impl Into<String>) -> Response {
 
 /// A body that promises `length` bytes, whatever comes.
 pub fn promising(length: usize, body: Body) -> Response {
+    // As a stream it has no length of its own that could contradict.
+    let body = Body::from_stream(body.into_data_stream());
     ([(header::CONTENT_LENGTH, length.to_string())], body).into_response()
 }

@@ -1,0 +1,128 @@
+//! Pull jobs: an image from a registry into the region's object store.
+//!
+//! Invariant: an organization gets the link to a blob only when every blob of
+//! the image is in the pool and verified, and the manifest last. That bytes are
+//! in the pool already spares their transfer only after the source has shown
+//! that it has them: a manifest that names a digest is no proof of anything.
+
+mod failure;
+mod limits;
+mod progress;
+mod proof;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use slipway_blobstore::{ObjectKey, Repository, Store};
+use slipway_domain::failure::FailureKind;
+use slipway_domain::spec::PullSpec;
+use slipway_domain::{BuiltImage, Failure, OrganizationId};
+use slipway_oci::{Descriptor, Digest, ImageConfig, ImageReference, Platform, Verifier};
+use slipway_registry::Registry;
+use slipway_source::{Client, CredentialSource, Image, Pull};
+
+use crate::log::LogSink;
+use failure::{of_source, of_store};
+pub(crate) use limits::Limits;
+use progress::Progress;
+use transfer::Transfer;
+
+/// Pulls images.
+pub(crate) struct Puller {
+    /// Registries to pull from.
+    pub(crate) source: Client,
+    /// The region's object store.
+    pub(crate) store: Store,
+    /// The region's registry over that store.
+    pub(crate) registry: Registry,
+    /// Bounds of one pull.
+    pub(crate) limits: Limits,
+}
+
+impl Puller {
+    /// Brings the image of `spec` into the repository of `organization`, which
+    /// has `credentials` for registries.
+    /// Dropping the future stops the work, and nothing of it is visible then.
+    pub(crate) async fn pull(
+        &self,
+        organization: OrganizationId,
+        spec: &PullSpec,
+        credentials: &dyn CredentialSource,
+        log: LogSink,
+    ) -> Result<BuiltImage, Failure> {
+        let invalid = |error: String| Failure::new(FailureKind::JobInvalid, error);
+        let reference: ImageReference =
+            spec.image.parse().map_err(|error: slipway_oci::error::Reference| {
+                invalid(slipway_runtime::telemetry::chain(&error))
+            })?;
+        let platform: Platform = spec
+            .platform
+            .parse()
+            .map_err(|error: slipway_oci::error::Platform| invalid(error.to_string()))?;
+        let repository = Repository {
+            organization: *organization.as_uuid(),
+            name: crate::build::REPOSITORY.parse().expect("the name of the repository is valid"),
+        };
+        let progress = Progress::new(log);
+        let resolving = progress.begin(1, &format!("resolve {reference}")).await;
+        let resolved = self.source.resolve(&reference, &platform, credentials).await;
+        let pull = resolved.map_err(of_source)?;
+        self.limits.check(&pull.image().manifest, spec.max_size)?;
+        let (config_bytes, config) = pull.config().await.map_err(of_source)?;
+        resolving.end(&summary(&pull, &platform)).await;
+
+        let transfer = Transfer {
+            pull: pull.clone(),
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            repository,
+            progress,
+        };
+        let layers = distinct(&pull.image().manifest.layers);
+        let counts = transfer.layers(layers.clone(), self.limits.at_once).await?;
+        self.store_config(&pull, config_bytes).await?;
+        transfer.publish(&layers).await?;
+        Ok(built(pull.image(), &config, counts))
+    }
+
+    async fn store_config(&self, pull: &Pull, bytes: bytes::Bytes) -> Result<(), Failure> {
+        let config = &pull.image().manifest.config;
+        let body = futures::stream::iter([Ok::<_, std::io::Error>(bytes)]);
+        let verifier = Verifier::new(config.digest).size(config.size);
+        let stored = self.store.put_stream(&ObjectKey::Blob(config.digest), body, verifier).await;
+        stored.map(|_| ()).map_err(of_store)
+    }
+}
+
+/// Every layer once, the largest first, so that none is left alone at the end.
+fn distinct(layers: &[Descriptor]) -> Vec<Descriptor> {
+    let mut seen = std::collections::BTreeSet::<Digest>::new();
+    let mut layers: Vec<_> =
+        layers.iter().filter(|layer| seen.insert(layer.digest)).cloned().collect();
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    layers
+}
+
+fn summary(pull: &Pull, platform: &Platform) -> String {
+    let image = pull.image();
+    format!(
+        "{} for {platform} from {}: {} layers, {}",
+        image.digest,
+        pull.host(),
+        image.manifest.layers.len(),
+        progress::bytes(image.manifest.compressed_size())
+    )
+}
+
+fn built(image: &Image, config: &ImageConfig, counts: transfer::Counts) -> BuiltImage {
+    BuiltImage {
+        digest: image.digest,
+        config_digest: image.manifest.config.digest,
+        size: image.manifest.compressed_size(),
+        entrypoint: config.entrypoint().to_vec(),
+        cmd: config.cmd().to_vec(),
+        layers: u32::try_from(image.manifest.layers.len()).unwrap_or(u32::MAX),
+        cached_steps: counts.known,
+        total_steps: counts.total,
+    }
+}
