@@ -55,6 +55,8 @@ pub struct File {
     /// clients, BuildKit included. Default: false.
     #[serde(default)]
     pub redirect_blobs: bool,
+    /// How roles of Amazon ECR are assumed; without it they are not.
+    pub ecr: Option<slipway_ecr::File>,
     /// Jobs at the same time. Default: 2.
     #[serde(default = "two")]
     pub slots: u32,
@@ -113,6 +115,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Whether clients fetch blobs from the object store by themselves.
     pub redirect_blobs: bool,
+    /// How roles of Amazon ECR are assumed.
+    pub ecr: slipway_ecr::Config,
     /// Jobs at the same time, at least one.
     pub slots: u32,
     /// How registries that images are pulled from are reached.
@@ -164,6 +168,11 @@ impl TryFrom<File> for Config {
             let reason = slipway_runtime::telemetry::chain(&error);
             Error::Invalid { key: "source", reason }
         })?;
+        let ecr = file.ecr.map_or_else(|| Ok(slipway_ecr::Config::default()), TryInto::try_into);
+        let ecr = ecr.map_err(|error: slipway_ecr::ConfigError| {
+            let reason = slipway_runtime::telemetry::chain(&error);
+            Error::Invalid { key: "ecr", reason }
+        })?;
         Ok(Self {
             id: file.id,
             region: file.region,
@@ -177,6 +186,7 @@ impl TryFrom<File> for Config {
             listen: file.listen,
             advertise: file.advertise,
             identity_file: file.identity_file,
+            ecr,
             tls: file.tls,
             redirect_blobs: file.redirect_blobs,
             slots: file.slots,

@@ -71,6 +71,9 @@ pub enum Error {
     /// The identities cannot be read.
     #[error("cannot read the worker's identities")]
     Identities(#[source] slipway_seal::Error),
+    /// AWS cannot be spoken to.
+    #[error("cannot set up the client of Amazon ECR")]
+    Ecr(#[source] slipway_ecr::ConfigError),
     /// Source registries cannot be spoken to.
     #[error("cannot set up the client of source registries")]
     Source(#[source] slipway_source::ConfigError),
@@ -103,7 +106,8 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
     let store = Store::open(&config.store).map_err(Error::Store)?;
     let contexts = Contexts::new(Store::open(&config.contexts).map_err(Error::Store)?);
-    let vault = Arc::new(Vault::open(&config, &bus).map_err(Error::Identities)?);
+    let ecr = slipway_ecr::Ecr::new(config.ecr.clone()).map_err(Error::Ecr)?;
+    let vault = Arc::new(Vault::open(&config, &bus, ecr).map_err(Error::Identities)?);
     let registries = slipway_source::Client::new(config.source.clone());
     let registries = registries.map_err(Error::Source)?;
     let (client, buildkit) = connect_buildkit(&config.buildkit).await?;

@@ -26,7 +26,7 @@ const SHARED: &[&str] = &[
 /// in the messages of `slipway-domain` and never import each other.
 fn allowed(package: &str) -> Option<Vec<&'static str>> {
     Some(match package {
-        "slipway-oci" | "slipway-runtime" | "slipway-testkit" => vec![],
+        "slipway-ecr" | "slipway-oci" | "slipway-runtime" | "slipway-testkit" => vec![],
         "slipway-domain" | "slipway-blobstore" | "slipway-context" | "slipway-source" => {
             vec!["slipway-oci"]
         }
@@ -34,7 +34,8 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
         "slipway-api" | "slipway-bus" => vec!["slipway-domain", "slipway-oci"],
         "slipway-registry" | "slipway-scheduler" | "slipway-buildkit" => SHARED.to_vec(),
         "slipway-worker" => {
-            [SHARED, &["slipway-buildkit", "slipway-registry", "slipway-source"]].concat()
+            [SHARED, &["slipway-buildkit", "slipway-ecr", "slipway-registry", "slipway-source"]]
+                .concat()
         }
         "slipway-loadtest" => vec!["slipway-api", "slipway-bus", "slipway-domain"],
         "slipway" => [
@@ -51,6 +52,7 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
 /// else speaks through the crate, so that its rules hold everywhere.
 const DOORS: &[(&str, &str)] = &[
     ("age", "slipway-seal"),
+    ("aws-sigv4", "slipway-ecr"),
     ("async-nats", "slipway-bus"),
     ("object_store", "slipway-blobstore"),
     ("tonic", "slipway-buildkit"),

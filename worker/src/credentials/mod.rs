@@ -17,6 +17,7 @@ use slipway_domain::credential::{
 };
 use slipway_domain::message::VERSION;
 use slipway_domain::{CredentialId, JobId, Region};
+use slipway_ecr::{Ecr, Wanted};
 use slipway_oci::{ImageReference, RepositoryName};
 use slipway_seal::KeyRing;
 use slipway_source::{Credential, CredentialError, CredentialSource};
@@ -53,6 +54,7 @@ pub struct Vault {
     bus: Bus,
     region: Region,
     ring: Option<KeyRing>,
+    ecr: Ecr,
 }
 
 /// A credential that was opened.
@@ -73,9 +75,9 @@ impl Vault {
     ///
     /// # Errors
     /// The identity file cannot be used.
-    pub fn open(config: &Config, bus: &Bus) -> Result<Self, slipway_seal::Error> {
+    pub fn open(config: &Config, bus: &Bus, ecr: Ecr) -> Result<Self, slipway_seal::Error> {
         let ring = config.identity_file.as_deref().map(KeyRing::open).transpose()?;
-        Ok(Self { bus: bus.clone(), region: config.region.clone(), ring })
+        Ok(Self { bus: bus.clone(), region: config.region.clone(), ring, ecr })
     }
 
     /// The key to which secrets for this worker are to be sealed.
@@ -111,7 +113,7 @@ impl Vault {
         }
     }
 
-    fn reveal(&self, sealed: &SealedCredential) -> Result<Opened, CredentialError> {
+    async fn reveal(&self, sealed: &SealedCredential) -> Result<Opened, CredentialError> {
         let credential = match (sealed.kind, &sealed.sealed) {
             (CredentialKind::Basic, Some(secret)) => {
                 let opened = self.identities().and_then(|identities| {
@@ -125,16 +127,32 @@ impl Vault {
                 let error = "the registry credential came without its secret".into();
                 return Err(CredentialError::Unavailable(error));
             }
-            (CredentialKind::EcrRole, _) => {
-                return Err(CredentialError::Refused(format!(
-                    "the registry credential `{}` is a role of Amazon ECR, which this version \
-                     does not assume: use a password (`AWS` and a token) instead",
-                    sealed.name
-                )));
-            }
+            (CredentialKind::EcrRole, _) => self.assume(sealed).await?,
         };
         let (name, path) = (sealed.name.clone(), sealed.url.path().to_owned());
         Ok(Opened { id: sealed.id, name, path, credential })
+    }
+
+    /// The password of a registry of Amazon ECR, by the role of its owner.
+    async fn assume(&self, sealed: &SealedCredential) -> Result<Credential, CredentialError> {
+        let Some((_, region)) = sealed.url.ecr() else {
+            let message = format!("`{}` is no registry of Amazon ECR", sealed.url);
+            return Err(CredentialError::Refused(message));
+        };
+        let wanted = Wanted {
+            organization: sealed.organization.to_string(),
+            role: sealed.username.clone(),
+            region: region.to_owned(),
+        };
+        match self.ecr.login(wanted).await {
+            Ok(login) => {
+                Ok(Credential::Basic { username: login.username, password: login.password })
+            }
+            Err(error @ slipway_ecr::Error::Failed { .. }) => {
+                Err(CredentialError::Unavailable(Box::new(error)))
+            }
+            Err(error) => Err(CredentialError::Refused(error.to_string())),
+        }
     }
 
     fn identities(&self) -> Result<Vec<slipway_seal::Identity>, slipway_seal::Error> {
@@ -169,7 +187,7 @@ impl ImageCredentials for Vault {
             // so that this is looked at once more.
             let credential = credential.filter(|credential| credential.url.covers(image));
             opened.push(match credential {
-                Some(credential) => Some(self.reveal(&credential)?),
+                Some(credential) => Some(self.reveal(&credential).await?),
                 None => None,
             });
         }

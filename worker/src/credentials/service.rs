@@ -95,7 +95,7 @@ fn fault(error: &slipway_seal::Error) -> Fault {
 
 async fn test(vault: &Vault, registries: &Client, sealed: &SealedCredential) -> Tested {
     let host = sealed.url.host();
-    let opened = match vault.reveal(sealed) {
+    let opened = match vault.reveal(sealed).await {
         Ok(opened) => opened,
         Err(CredentialError::Refused(message)) => return Tested { works: false, message },
         Err(error) => {
