@@ -12,4 +12,5 @@ mod faults;
 mod lifecycle;
 mod loadtest;
 mod logs;
+mod pulls;
 mod registry;
