@@ -54,8 +54,7 @@ async fn an_image_becomes_an_active_snapshot_unchanged() {
     let source = skopeo(&["inspect", "--raw", "--tls-verify=false", &from]);
     let reference = format!("docker://{}", snapshot.reference.as_ref().unwrap());
     let creds = format!("any:{}", cluster.key);
-    let ours =
-        skopeo(&["inspect", "--raw", "--tls-verify=false", "--creds", &creds, &reference]);
+    let ours = skopeo(&["inspect", "--raw", "--tls-verify=false", "--creds", &creds, &reference]);
     assert_eq!(ours, source);
     let manifest: Value = serde_json::from_slice(&source).unwrap();
     assert!(manifest["layers"].is_array(), "{manifest}");

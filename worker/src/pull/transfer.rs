@@ -58,8 +58,7 @@ impl Transfer {
                 None => return Ok(counts),
                 Some(Ok(Ok(is_known))) => counts.known += u32::from(is_known),
                 Some(Ok(Err(failure))) => {
-                    // What the others have begun is taken back before anybody
-                    // hears of the failure.
+                    // Nobody hears of the failure while others still fetch.
                     running.shutdown().await;
                     return Err(failure);
                 }

@@ -103,6 +103,17 @@ impl Bench {
         keys.filter(|key| !matches!(key, ObjectKey::Blob(_))).collect()
     }
 
+    /// Waits until no upload is unfinished: what was begun when a pull ended is
+    /// taken back, or ends on its own.
+    pub async fn settled(&self) {
+        let gone = async {
+            while self.unfinished() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+    }
+
     /// Files of uploads that nobody finished.
     pub fn unfinished(&self) -> usize {
         unfinished(self.folder.path())
