@@ -109,7 +109,8 @@ impl KeyRing {
     /// itself is replaced.
     fn lock(&self) -> Result<fs::File, Error> {
         let path = self.path.with_extension("lock");
-        let file = fs::File::options().write(true).create(true).mode(0o600).open(&path);
+        let file =
+            fs::File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let locked = file.and_then(|file| file.lock().map(|()| file));
         locked.map_err(|source| self.failed(source))
     }

@@ -48,7 +48,7 @@ fn a_key_ring_is_made_once_private_and_turned_over() {
     assert_eq!(ring.recipient().unwrap(), second, "another worker sees the new one");
     open(&sealed, "x", &ring.identities().unwrap()).unwrap();
 
-    ring.forget(&[first.clone(), second.clone()].into()).unwrap();
+    ring.forget(&[first, second.clone()].into()).unwrap();
     assert_eq!(shared.recipient().unwrap(), second, "the newest is never forgotten");
     let error = open(&sealed, "x", &ring.identities().unwrap()).unwrap_err();
     assert!(matches!(error, Error::NoIdentity));
