@@ -80,7 +80,7 @@ pub enum Error {
 /// It cannot start.
 pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let stores = open_stores(&config)?;
-    let contexts = open_store(&config.contexts)?;
+    let context_store = open_store(&config.contexts)?;
     let bus = connect(&config).await?;
     bus.ensure(&topology(&config)).await.map_err(Error::Ensure)?;
     if let Some(key) = &config.bootstrap_key {
@@ -120,7 +120,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         ledger,
         logs,
         registries,
-        contexts,
+        contexts: slipway_uploads::Contexts::new(context_store, &bus),
         push_tokens: bus.bucket(&BucketName::PushTokens),
         shutdown: tasks.shutdown().clone(),
     };

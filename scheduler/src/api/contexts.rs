@@ -18,8 +18,9 @@ pub async fn head(
     caller: Caller,
     Path(hash): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let (key, _) = key(&caller, &hash)?;
-    match app.contexts.exists(&key).await {
+    let (name, _) = parse(&hash)?;
+    let key = ObjectKey::Context { organization: *caller.organization.as_uuid(), hash: name };
+    match app.contexts.store().exists(&key).await {
         Ok(true) => Ok(StatusCode::OK),
         Ok(false) => {
             let message = format!("There is no build context {hash}");
@@ -39,7 +40,7 @@ pub async fn put(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     caller.must(Permission::WriteSnapshots)?;
-    let (key, digest) = key(&caller, &hash)?;
+    let (name, digest) = parse(&hash)?;
     let limit = app.config.limits.context_bytes;
     let size =
         headers.get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
@@ -52,7 +53,7 @@ pub async fn put(
         Some(size) => verifier.size(size),
         None => verifier,
     };
-    match app.contexts.put_stream(&key, body, verifier).await {
+    match app.contexts.put(caller.organization, name, body, verifier).await {
         Ok(_) => Ok(StatusCode::CREATED),
         Err(error @ slipway_blobstore::Error::Mismatch { .. }) => {
             let detail = slipway_runtime::telemetry::chain(&error);
@@ -65,18 +66,14 @@ pub async fn put(
     }
 }
 
-fn key(caller: &Caller, hash: &str) -> Result<(ObjectKey, Digest), ApiError> {
+fn parse(hash: &str) -> Result<(ContextHash, Digest), ApiError> {
     let parsed: Option<ContextHash> = hash.parse().ok();
     let digest = parsed.as_ref().and_then(ContextHash::as_sha256);
-    match (parsed, digest) {
-        (Some(hash), Some(digest)) => {
-            let organization = *caller.organization.as_uuid();
-            Ok((ObjectKey::Context { organization, hash }, digest))
-        }
-        _ => Err(ApiError::bad_request(format!(
+    parsed.zip(digest).ok_or_else(|| {
+        ApiError::bad_request(format!(
             "`{hash}` is not a SHA-256: use 64 lowercase hexadecimal digits"
-        ))),
-    }
+        ))
+    })
 }
 
 fn too_large(limit: u64) -> ApiError {

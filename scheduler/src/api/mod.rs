@@ -21,8 +21,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use slipway_blobstore::Store;
 use slipway_bus::Bucket;
+use slipway_uploads::Contexts;
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
@@ -52,7 +52,7 @@ pub struct App {
     /// Registry credentials.
     pub registries: Arc<Registries>,
     /// Build contexts.
-    pub contexts: Store,
+    pub contexts: Contexts,
     /// Secrets for pushes to the regions' registries.
     pub push_tokens: Bucket,
     /// Cancelled when the process stops: answers that would go on end then.

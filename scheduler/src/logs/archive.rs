@@ -139,7 +139,7 @@ async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<
     };
     // A writer that is dropped, because the other half failed, cleans up.
     let ((), writer) = tokio::try_join!(feed, store_it)?;
-    writer.commit().await.map_err(|source| Error::Store { job, source })
+    writer.commit().await.map(|_| ()).map_err(|source| Error::Store { job, source })
 }
 
 /// The entries of an archived log after `after`.

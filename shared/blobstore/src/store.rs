@@ -213,10 +213,14 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Refused`].
     pub async fn put_bytes(&self, key: &ObjectKey, bytes: impl Into<Bytes>) -> Result<(), Error> {
-        let payload = PutPayload::from_bytes(bytes.into());
+        self.put(key, bytes.into()).await.map(|_| ())
+    }
+
+    pub(crate) async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<Option<String>, Error> {
+        let payload = PutPayload::from_bytes(bytes);
         let options = PutOptions { attributes: self.attributes(key), ..PutOptions::default() };
         match self.backend.store.put_opts(&key.path(), payload, options).await {
-            Ok(_) => Ok(()),
+            Ok(written) => Ok(written.e_tag),
             Err(source) => Err(Error::sort("write", key.to_string(), source)),
         }
     }

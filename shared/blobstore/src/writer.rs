@@ -78,15 +78,16 @@ impl Writer {
         if bytes.len() < COPY_BELOW { upload.write(&bytes) } else { upload.put(bytes) }
     }
 
-    /// Makes the object visible, durably.
+    /// Makes the object visible, durably. Returns the store's mark of just this
+    /// version, as [`Metadata::etag`](crate::Metadata::etag) shows it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Refused`]; nothing is visible then.
-    pub async fn commit(mut self) -> Result<(), Error> {
+    pub async fn commit(mut self) -> Result<Option<String>, Error> {
         match self.upload.take() {
             None => {
                 let bytes = std::mem::take(&mut self.first).freeze();
-                self.store.put_bytes(&self.key, bytes).await
+                self.store.put(&self.key, bytes).await
             }
             Some(upload) => finish(&self.key, upload).await,
         }
@@ -136,9 +137,9 @@ impl Drop for Writer {
     }
 }
 
-async fn finish(key: &ObjectKey, upload: WriteMultipart) -> Result<(), Error> {
+async fn finish(key: &ObjectKey, upload: WriteMultipart) -> Result<Option<String>, Error> {
     match upload.finish().await {
-        Ok(_) => Ok(()),
+        Ok(written) => Ok(written.e_tag),
         Err(source) => Err(Error::sort("finish writing", key.to_string(), source)),
     }
 }

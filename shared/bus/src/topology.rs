@@ -105,6 +105,9 @@ pub enum BucketName {
     RegistryCredentials,
     /// Short-lived secrets for pushes, by their hash.
     PushTokens,
+    /// What the content of uploaded build contexts was found to be, and the secret
+    /// behind the keys for uploads.
+    Uploads,
     /// Claims of attempts and signs of life of one region's workers.
     Leases(Region),
 }
@@ -120,6 +123,7 @@ impl BucketName {
             | Self::Organizations
             | Self::ApiKeys
             | Self::PushTokens
+            | Self::Uploads
             | Self::RegistryCredentials => Duration::from_secs(24 * 3600),
         }
     }
@@ -133,6 +137,7 @@ impl fmt::Display for BucketName {
             Self::ApiKeys => f.write_str("api_keys"),
             Self::RegistryCredentials => f.write_str("registry_credentials"),
             Self::PushTokens => f.write_str("push_tokens"),
+            Self::Uploads => f.write_str("uploads"),
             Self::Leases(region) => write!(f, "leases_{region}"),
         }
     }
@@ -180,6 +185,16 @@ pub mod keys {
     pub fn push_token(sha256_hex: &str) -> String {
         format!("sha256-{sha256_hex}")
     }
+
+    /// Uploads: what a context was found to be. `hash` is what its client calls
+    /// it, in hexadecimal digits.
+    #[must_use]
+    pub fn context(organization: &OrganizationId, hash: &str) -> String {
+        format!("context.{organization}.{hash}")
+    }
+
+    /// Uploads: the secret from which keys for uploads are derived.
+    pub const UPLOAD_SECRET: &str = "secret";
 
     /// API keys: a key, by the lowercase hex SHA-256 of its secret.
     #[must_use]
@@ -369,6 +384,7 @@ pub(crate) fn buckets(topology: &Topology) -> Vec<(BucketName, Option<&ServerPla
         BucketName::Organizations,
         BucketName::ApiKeys,
         BucketName::RegistryCredentials,
+        BucketName::Uploads,
         BucketName::PushTokens,
     ];
     let leases = topology

@@ -32,7 +32,8 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
         }
         "slipway-seal" => vec!["slipway-domain"],
         "slipway-api" | "slipway-bus" => vec!["slipway-domain", "slipway-oci"],
-        "slipway-registry" | "slipway-scheduler" | "slipway-buildkit" => SHARED.to_vec(),
+        "slipway-registry" | "slipway-buildkit" | "slipway-uploads" => SHARED.to_vec(),
+        "slipway-scheduler" => [SHARED, &["slipway-uploads"]].concat(),
         "slipway-worker" => {
             [SHARED, &["slipway-buildkit", "slipway-ecr", "slipway-registry", "slipway-source"]]
                 .concat()

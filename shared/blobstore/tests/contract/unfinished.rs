@@ -19,8 +19,9 @@ pub async fn a_writer_shows_nothing_before_its_commit(subject: Subject) {
         }
         assert_eq!(writer.written(), size as u64);
         assert!(!subject.store.exists(&key).await.unwrap());
-        writer.commit().await.unwrap();
-        assert_eq!(subject.store.head(&key).await.unwrap().size, size as u64);
+        let version = writer.commit().await.unwrap();
+        let metadata = subject.store.head(&key).await.unwrap();
+        assert_eq!((metadata.size, metadata.etag), (size as u64, version));
     }
 }
 
