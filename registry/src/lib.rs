@@ -31,7 +31,6 @@ mod referrers;
 mod registry;
 mod route;
 mod tags;
-pub mod tls;
 mod uploads;
 mod usage;
 
@@ -41,4 +40,5 @@ pub use deposit::DepositError;
 pub use metrics::{Counts, Metrics};
 pub use reader::{Image, ManifestReader, ReadError};
 pub use registry::{Registry, router};
+pub use slipway_tls as tls;
 pub use usage::UseObserver;

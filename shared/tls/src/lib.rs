@@ -1,4 +1,4 @@
-//! TLS for the routes.
+//! TLS for whatever serves HTTP.
 //!
 //! Owns the reading of certificate and key, and a listener whose handshakes do
 //! not wait for each other. Refuses client certificates: who somebody is, is
