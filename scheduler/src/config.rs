@@ -48,6 +48,9 @@ pub struct File {
     /// What an organization may ask for.
     #[serde(default)]
     pub limits: Limits,
+    /// How clients of S3, such as Daytona's SDKs, upload build contexts.
+    #[serde(default)]
+    pub uploads: slipway_uploads::config::File,
     /// File with a first API key, made usable at start; see `slipway dev`.
     pub bootstrap_key_file: Option<PathBuf>,
 }
@@ -122,6 +125,8 @@ pub struct Config {
     pub reconcile_interval: Duration,
     /// What an organization may ask for.
     pub limits: Limits,
+    /// Slipway's own S3 door for build contexts, if there is to be one.
+    pub door: Option<slipway_uploads::config::Door>,
     /// A first API key.
     pub bootstrap_key: Option<SecretString>,
 }
@@ -177,6 +182,7 @@ impl TryFrom<File> for Config {
             retry: RetryPolicy { max_attempts: file.max_attempts, ..RetryPolicy::default() },
             reconcile_interval: file.reconcile_interval,
             limits: file.limits,
+            door: file.uploads.door.map(TryInto::try_into).transpose()?,
             bootstrap_key: file.bootstrap_key_file.map(read_key).transpose()?,
         })
     }

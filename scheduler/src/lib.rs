@@ -30,6 +30,8 @@ use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology
 use slipway_bus::{Bus, Credentials, bucket};
 use slipway_domain::{JobId, Region};
 use slipway_runtime::{Tasks, telemetry};
+use slipway_uploads::door::{self, Door, Listening};
+use slipway_uploads::{Access, Contexts, Keys};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -65,6 +67,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The secret behind the keys for uploads cannot be read or stored.
+    #[error("cannot prepare keys for uploads")]
+    UploadKeys(#[source] bucket::Error),
+    /// The door for uploads cannot be opened.
+    #[error("cannot open the door for uploads")]
+    Door(#[source] door::Error),
     /// The NATS services cannot be offered.
     #[error("cannot offer the NATS services")]
     Services(#[source] slipway_bus::services::Error),
@@ -113,14 +121,16 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let config = Arc::new(config);
+    let contexts = Contexts::new(context_store, &bus);
     let app = App {
-        config,
+        config: config.clone(),
         public_url: public_url.into(),
         view,
         ledger,
         logs,
         registries,
-        contexts: slipway_uploads::Contexts::new(context_store, &bus),
+        uploads: open_door(&config, &contexts, &bus, tasks).await?,
+        contexts,
         push_tokens: bus.bucket(&BucketName::PushTokens),
         shutdown: tasks.shutdown().clone(),
     };
@@ -132,6 +142,27 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         service.stop().await;
     }
     Ok(())
+}
+
+/// Starts the S3 door for build contexts, if it is configured.
+async fn open_door(
+    config: &Config,
+    contexts: &Contexts,
+    bus: &Bus,
+    tasks: &Tasks,
+) -> Result<Access, Error> {
+    let Some(settings) = &config.door else { return Ok(Access::None) };
+    let keys = Arc::new(Keys::load(bus).await.map_err(Error::UploadKeys)?);
+    let listening = Listening::open(settings).await.map_err(Error::Door)?;
+    let url = listening.url();
+    let door = Door::new(contexts.clone(), keys.clone(), config.limits.context_bytes);
+    let stop = tasks.shutdown().clone();
+    tasks.spawn_essential("uploads", async move {
+        if let Err(error) = listening.serve(door, stop).await {
+            tracing::error!(%error, "uploads are no longer served");
+        }
+    });
+    Ok(Access::Door { url, bucket: settings.bucket.clone(), keys })
 }
 
 async fn connect(config: &Config) -> Result<Bus, Error> {

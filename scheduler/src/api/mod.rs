@@ -14,6 +14,7 @@ mod push_access;
 mod registries;
 mod snapshots;
 mod sse;
+mod storage;
 
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct App {
     pub registries: Arc<Registries>,
     /// Build contexts.
     pub contexts: Contexts,
+    /// How clients of S3 bring them.
+    pub uploads: slipway_uploads::Access,
     /// Secrets for pushes to the regions' registries.
     pub push_tokens: Bucket,
     /// Cancelled when the process stops: answers that would go on end then.
@@ -88,6 +91,7 @@ fn daytona() -> Router<App> {
         )
         .route("/health", get(fleet::health))
         .route("/docker-registry/registry-push-access", get(push_access::read))
+        .route("/object-storage/push-access", get(storage::read))
         .route("/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/snapshots/{id_or_name}", get(snapshots::read).delete(snapshots::remove))
         .route("/snapshots/{id_or_name}/build-logs", get(snapshots::build_logs))

@@ -35,6 +35,15 @@ pub struct Identity {
     pub size: u64,
 }
 
+/// What a write has stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What it holds.
+    pub identity: Identity,
+    /// The store's mark of this version, where it has marks.
+    pub etag: Option<String>,
+}
+
 /// The store failed while a context was read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the build context `{hash}` cannot be read")]
@@ -155,7 +164,7 @@ impl Contexts {
         hash: ContextHash,
         body: S,
         mut verifier: Verifier,
-    ) -> Result<Identity, slipway_blobstore::Error>
+    ) -> Result<Written, slipway_blobstore::Error>
     where
         S: Stream<Item = Result<Bytes, E>>,
         E: Into<BoxError>,
@@ -184,12 +193,13 @@ impl Contexts {
                 return Err(error);
             }
         };
-        if let Some(etag) = writer.commit().await? {
+        let etag = writer.commit().await?;
+        if let Some(etag) = etag.clone() {
             let version = Version { organization, hash, etag, size: identity.size };
             self.known.insert(version.clone(), identity.digest).await;
             self.record(&version, identity.digest).await;
         }
-        Ok(identity)
+        Ok(Written { identity, etag })
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<(Metadata, Digest), slipway_blobstore::Error> {
@@ -282,7 +292,8 @@ mod tests {
         let ours = organization(1);
         assert_eq!(contexts.identity(ours, HASH).await.unwrap(), None);
         let unknown = || Verifier::unknown(Algorithm::Sha256);
-        let put = contexts.put(ours, HASH.parse().unwrap(), body("one"), unknown()).await.unwrap();
+        let put = contexts.put(ours, HASH.parse().unwrap(), body("one"), unknown()).await;
+        let put = put.unwrap().identity;
         assert_eq!(put, Identity { digest: Digest::sha256("one"), size: 3 });
         assert_eq!(contexts.identity(ours, HASH).await.unwrap(), Some(put));
         // Case does not matter, the organization does.

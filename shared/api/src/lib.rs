@@ -8,6 +8,7 @@ pub mod client;
 pub mod events;
 pub mod own;
 pub mod registries;
+pub mod storage;
 pub mod types;
 
 pub use client::Client;

@@ -134,6 +134,14 @@ pub enum ObjectKey {
     },
     /// Bytes of an upload whose digest is not known yet: `uploads/<id>`.
     Upload(Uuid),
+    /// One part of an upload that clients send in parts:
+    /// `uploads/<id>/<number>`.
+    UploadPart {
+        /// The upload.
+        upload: Uuid,
+        /// Which part, as its client counts.
+        number: u16,
+    },
     /// A build context as its client packed it:
     /// `<organization>/<hash>/context.tar`.
     Context {
@@ -158,7 +166,9 @@ impl ObjectKey {
     #[must_use]
     pub const fn content_type(&self) -> &'static str {
         match self {
-            Self::Blob(_) | Self::Upload(_) | Self::Cache { .. } => "application/octet-stream",
+            Self::Blob(_) | Self::Upload(_) | Self::UploadPart { .. } | Self::Cache { .. } => {
+                "application/octet-stream"
+            }
             Self::BlobLink { .. }
             | Self::ManifestLink { .. }
             | Self::TagLink { .. }
@@ -199,6 +209,9 @@ impl fmt::Display for ObjectKey {
                 write!(f, "repos/{repository}/_referrers/{subject}/{digest}")
             }
             Self::Upload(id) => write!(f, "uploads/{}", id.as_hyphenated()),
+            Self::UploadPart { upload, number } => {
+                write!(f, "uploads/{}/{number}", upload.as_hyphenated())
+            }
             Self::Context { organization, hash } => {
                 write!(f, "{}/{hash}/context.tar", organization.as_hyphenated())
             }
@@ -218,7 +231,12 @@ fn parse(path: &str) -> Option<ObjectKey> {
             ObjectKey::Blob(format!("{algorithm}:{hex}").parse().ok()?)
         }
         "repos" => parse_link(rest)?,
-        "uploads" => ObjectKey::Upload(parse_uuid(rest)?),
+        "uploads" => match rest.split_once('/') {
+            None => ObjectKey::Upload(parse_uuid(rest)?),
+            Some((upload, number)) => {
+                ObjectKey::UploadPart { upload: parse_uuid(upload)?, number: number.parse().ok()? }
+            }
+        },
         "logs" => ObjectKey::JobLog(parse_uuid(rest.strip_suffix(".jsonl.zst")?)?),
         "cache" => {
             let Repository { organization, name } = rest.parse().ok()?;
@@ -286,6 +304,8 @@ pub enum Prefix {
     Referrers(Repository, Digest),
     /// Unfinished uploads.
     Uploads,
+    /// The parts of an upload.
+    UploadParts(Uuid),
     /// The contexts of an organization.
     Contexts(Uuid),
     /// All archived logs.
@@ -306,6 +326,7 @@ impl fmt::Display for Prefix {
                 write!(f, "repos/{repository}/_referrers/{subject}")
             }
             Self::Uploads => f.write_str("uploads"),
+            Self::UploadParts(upload) => write!(f, "uploads/{}", upload.as_hyphenated()),
             Self::Contexts(organization) => write!(f, "{}", organization.as_hyphenated()),
             Self::Logs => f.write_str("logs"),
         }
@@ -361,6 +382,8 @@ mod tests {
                 ObjectKey::Referrer { repository, subject, digest }
             }),
             uuids().prop_map(ObjectKey::Upload),
+            (uuids(), any::<u16>())
+                .prop_map(|(upload, number)| ObjectKey::UploadPart { upload, number }),
             (uuids(), "[0-9a-f]{32}|[0-9a-f]{64}").prop_map(|(organization, hash)| {
                 ObjectKey::Context { organization, hash: hash.parse().unwrap() }
             }),

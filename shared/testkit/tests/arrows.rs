@@ -19,6 +19,7 @@ const SHARED: &[&str] = &[
     "slipway-oci",
     "slipway-runtime",
     "slipway-seal",
+    "slipway-tls",
 ];
 
 /// What each crate may import of the workspace. Arrows point only towards
@@ -26,7 +27,9 @@ const SHARED: &[&str] = &[
 /// in the messages of `slipway-domain` and never import each other.
 fn allowed(package: &str) -> Option<Vec<&'static str>> {
     Some(match package {
-        "slipway-ecr" | "slipway-oci" | "slipway-runtime" | "slipway-testkit" => vec![],
+        "slipway-ecr" | "slipway-oci" | "slipway-runtime" | "slipway-testkit" | "slipway-tls" => {
+            vec![]
+        }
         "slipway-domain" | "slipway-blobstore" | "slipway-context" | "slipway-source" => {
             vec!["slipway-oci"]
         }
@@ -56,6 +59,7 @@ const DOORS: &[(&str, &str)] = &[
     ("aws-sigv4", "slipway-ecr"),
     ("async-nats", "slipway-bus"),
     ("object_store", "slipway-blobstore"),
+    ("s3s", "slipway-uploads"),
     ("tonic", "slipway-buildkit"),
     ("bollard-buildkit-proto", "slipway-buildkit"),
     ("prost", "slipway-buildkit"),
