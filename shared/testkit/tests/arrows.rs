@@ -27,9 +27,10 @@ const SHARED: &[&str] = &[
 /// in the messages of `slipway-domain` and never import each other.
 fn allowed(package: &str) -> Option<Vec<&'static str>> {
     Some(match package {
-        "slipway-ecr" | "slipway-oci" | "slipway-runtime" | "slipway-testkit" | "slipway-tls" => {
+        "slipway-ecr" | "slipway-faults" | "slipway-oci" | "slipway-runtime" | "slipway-tls" => {
             vec![]
         }
+        "slipway-testkit" => vec!["slipway-faults"],
         "slipway-domain" | "slipway-blobstore" | "slipway-context" | "slipway-source" => {
             vec!["slipway-oci"]
         }

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -58,6 +57,17 @@ async fn end_of_output_is_an_error_with_the_output_in_it() {
 }
 
 #[tokio::test]
+async fn output_goes_to_a_file_that_a_second_start_appends_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    for word in ["one", "two"] {
+        let child = Child::spawn_into(shell(&format!("echo {word}; echo {word}! >&2")), &log);
+        assert!(child.unwrap().wait().await.success());
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\none!\ntwo\ntwo!\n");
+}
+
+#[tokio::test]
 async fn drop_kills_the_whole_group() {
     let child = Child::spawn(shell("sleep 60 & echo grandchild $!; wait")).unwrap();
     let line = child.output().line(|line| line.starts_with("grandchild")).await.unwrap();
@@ -96,7 +106,7 @@ async fn child_outlives_the_thread_that_asked_for_it() {
 /// Runs itself again as a process that starts a child and is killed.
 #[tokio::test]
 async fn child_dies_when_the_test_process_is_killed() {
-    if std::env::var_os("TESTKIT_PARENT").is_some() {
+    if std::env::var_os("FAULTS_PARENT").is_some() {
         let child = Child::spawn(shell("echo up; sleep 60")).unwrap();
         child.output().line(|line| line == "up").await.unwrap();
         println!("child {} ends here", child.id());
@@ -110,7 +120,7 @@ async fn child_dies_when_the_test_process_is_killed() {
             "child::tests::child_dies_when_the_test_process_is_killed",
             "--nocapture",
         ])
-        .env("TESTKIT_PARENT", "1");
+        .env("FAULTS_PARENT", "1");
     let parent = Child::spawn(command).unwrap();
     let line = parent.output().line(|line| line.contains("ends here")).await.unwrap();
     let pid = line.split_once("child ").unwrap().1.split(' ').next().unwrap().to_owned();

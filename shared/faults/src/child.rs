@@ -1,13 +1,15 @@
-//! A child process that does not outlive the test.
+//! A child process that does not outlive its parent.
 //!
 //! Owns: starting a program in a process group of its own, signalling the
 //! group, and learning of its end.
 //! Invariant: the group is killed when the guard is dropped, and by the kernel
-//! when the test process dies without dropping anything. The process is reaped
+//! when the parent dies without dropping anything. The process is reaped
 //! only on drop, so its id cannot pass to a stranger that a signal then hits.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
@@ -34,14 +36,29 @@ impl Child {
     /// # Errors
     /// What the operating system says if the program cannot be started.
     pub fn spawn(mut command: Command) -> io::Result<Self> {
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start(command)
+    }
+
+    /// The same, but appends what the program prints to `log`; then there is
+    /// nothing in [`output`](Self::output).
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn), or the file cannot be written.
+    pub fn spawn_into(mut command: Command, log: &Path) -> io::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stdout(log.try_clone()?).stderr(log);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> io::Result<Self> {
+        command.process_group(0).stdin(Stdio::null());
         die_with_parent(&mut command);
         let mut process = spawn_from_lasting_thread(command)?;
         let group = Pid::from_child(&process);
-        let pipes: Vec<Box<dyn Read + Send>> = vec![
-            Box::new(process.stdout.take().expect("standard output is piped")),
-            Box::new(process.stderr.take().expect("standard error is piped")),
-        ];
+        let out = process.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+        let err = process.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+        let pipes = out.into_iter().chain(err).collect();
         let (sender, end) = watch::channel(None);
         let watcher = thread::spawn(move || {
             sender.send_replace(wait_without_reaping(group));
@@ -137,7 +154,7 @@ fn die_with_parent(command: &mut Command) {
 type Order = (Command, mpsc::Sender<io::Result<std::process::Child>>);
 
 /// The kernel sends the parent-death signal when the *thread* that started the
-/// child ends, and a test's thread ends with the test; so all children are
+/// child ends, and a runtime's or test's thread may end early; so all children are
 /// started by one thread that lasts as long as the process.
 fn spawn_from_lasting_thread(command: Command) -> io::Result<std::process::Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();

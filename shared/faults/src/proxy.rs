@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// A proxy between a client and a server of a test; it ends on drop.
+/// A proxy between a client and a server; it ends on drop.
 ///
 /// Several faults may hold at once: a delayed proxy can be paused, a paused one
 /// cut. [`resume`](Self::resume) ends pauses and cuts.
@@ -52,9 +52,16 @@ impl TcpProxy {
     /// # Panics
     /// If no port is free.
     pub async fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a loopback port is free");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        Self::bind(upstream).await.expect("a loopback port is free")
+    }
+
+    /// The same, where one wants to go on without a port.
+    ///
+    /// # Errors
+    /// No loopback port is free.
+    pub async fn bind(upstream: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
         let faults = Faults {
             paused: false,
             refusing: false,
@@ -67,7 +74,7 @@ impl TcpProxy {
         let task = accept(listener, upstream, Arc::clone(&faults), Arc::clone(&counts));
         #[expect(clippy::disallowed_methods, reason = "aborted on drop, with its connections")]
         let listener = tokio::spawn(task).abort_handle();
-        Self { address, faults, counts, listener }
+        Ok(Self { address, faults, counts, listener })
     }
 
     /// Where clients connect to.
