@@ -13,6 +13,8 @@ use slipway_domain::worker::Gpu;
 use slipway_domain::{Class, Region, WorkerId};
 use slipway_runtime::config::Error;
 
+use crate::simulated;
+
 /// The TOML file of `slipway worker`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +33,11 @@ pub struct File {
     /// NATS credentials file (JWT and nkey seed), if the servers want one.
     pub nats_credentials: Option<PathBuf>,
     /// BuildKit: `docker:///var/run/docker.sock`, `unix:///…` or `tcp://host:port`.
-    pub buildkit: String,
+    /// Needed unless jobs are simulated.
+    pub buildkit: Option<String>,
+    /// What runs jobs, if not BuildKit.
+    #[serde(default)]
+    pub executor: simulated::ExecutorFile,
     /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
     pub store: Store,
     /// Store of build contexts, as the scheduler has it.
@@ -84,6 +90,15 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// What runs jobs.
+#[derive(Debug)]
+pub enum Executor {
+    /// BuildKit builds; pulls are the worker's own.
+    Buildkit(Endpoint),
+    /// Nothing is built or pulled.
+    Simulated(simulated::Plan),
+}
+
 /// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
@@ -99,8 +114,8 @@ pub struct Config {
     pub nats: Vec<String>,
     /// NATS credentials file.
     pub nats_credentials: Option<PathBuf>,
-    /// BuildKit.
-    pub buildkit: Endpoint,
+    /// What runs jobs.
+    pub executor: Executor,
     /// The region's object store.
     pub store: Store,
     /// Store of build contexts.
@@ -160,10 +175,7 @@ impl TryFrom<File> for Config {
             (Some(_), false) => return invalid("gpu", "add `gpu` to `classes`, or leave it out"),
             (None, false) => None,
         };
-        let buildkit =
-            file.buildkit.parse().map_err(|error: slipway_buildkit::endpoint::Error| {
-                Error::Invalid { key: "buildkit", reason: error.to_string() }
-            })?;
+        let executor = executor(file.buildkit, file.executor.simulated)?;
         let source = file.source.try_into().map_err(|error: slipway_source::ConfigError| {
             let reason = slipway_runtime::telemetry::chain(&error);
             Error::Invalid { key: "source", reason }
@@ -180,7 +192,7 @@ impl TryFrom<File> for Config {
             gpu,
             nats: file.nats,
             nats_credentials: file.nats_credentials,
-            buildkit,
+            executor,
             store: file.store,
             contexts: file.contexts,
             listen: file.listen,
@@ -194,6 +206,31 @@ impl TryFrom<File> for Config {
             layers_at_once: file.layers_at_once,
             lease: file.lease,
         })
+    }
+}
+
+fn executor(
+    buildkit: Option<String>,
+    simulated: Option<simulated::File>,
+) -> Result<Executor, Error> {
+    let invalid = |reason: String| Err(Error::Invalid { key: "buildkit", reason });
+    match (buildkit, simulated) {
+        (Some(endpoint), None) => match endpoint.parse() {
+            Ok(endpoint) => Ok(Executor::Buildkit(endpoint)),
+            Err(error) => {
+                let error: slipway_buildkit::endpoint::Error = error;
+                invalid(error.to_string())
+            }
+        },
+        (None, Some(file)) => file.try_into().map(Executor::Simulated),
+        (None, None) => invalid(
+            "say where BuildKit is, for example `docker:///var/run/docker.sock`; only \
+             `[executor.simulated]` does without"
+                .to_owned(),
+        ),
+        (Some(_), Some(_)) => {
+            invalid("leave it out: with `[executor.simulated]` nothing is built".to_owned())
+        }
     }
 }
 
@@ -257,5 +294,21 @@ mod tests {
         let text = SAMPLE.replace("gpu = \"simulated\"\n", "");
         let error = Config::try_from(toml::from_str::<File>(&text).unwrap()).unwrap_err();
         assert!(error.to_string().contains("`gpu`"), "{error}");
+    }
+
+    #[test]
+    fn a_worker_has_either_buildkit_or_a_simulation() {
+        let without = SAMPLE.replace("buildkit = \"docker:///var/run/docker.sock\"\n", "");
+        let simulated = "\n[executor.simulated]\nduration = \"2 s\"\n";
+        let of = |text: &str| Config::try_from(toml::from_str::<File>(text).unwrap());
+        for bad in [without.clone(), format!("{SAMPLE}{simulated}")] {
+            let error = of(&bad).unwrap_err().to_string();
+            assert!(error.contains("`buildkit`"), "{error}");
+            assert!(error.contains("[executor.simulated]"), "{error}");
+        }
+        let config = of(&format!("{without}{simulated}")).unwrap();
+        let Executor::Simulated(plan) = config.executor else { panic!("{config:?}") };
+        assert_eq!(plan.duration, Duration::from_secs(2));
+        assert!(toml::from_str::<File>(&format!("{without}{simulated}speed = 3\n")).is_err());
     }
 }

@@ -19,6 +19,7 @@ mod log;
 mod presence;
 mod pull;
 mod serve;
+mod simulated;
 mod usage;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use slipway_bus::connection::VersionCheck;
 use slipway_runtime::Tasks;
 
 use agent::Agent;
+use attempt::Executor;
 use build::Builder;
 use config::Config;
 use contexts::Contexts;
@@ -40,6 +42,7 @@ use credentials::Vault;
 use executors::Executors;
 use presence::Presence;
 use pull::{Limits, Puller};
+use simulated::Simulated;
 
 /// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -110,40 +113,67 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let vault = Arc::new(Vault::open(&config, &bus, ecr).map_err(Error::Identities)?);
     let registries = slipway_source::Client::new(config.source.clone());
     let registries = registries.map_err(Error::Source)?;
-    let (client, buildkit) = connect_buildkit(&config.buildkit).await?;
     let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
+    let address = server.address;
+    let (executor, buildkit): (Arc<dyn Executor>, _) = match &config.executor {
+        config::Executor::Buildkit(endpoint) => {
+            let (client, buildkit) = connect_buildkit(endpoint).await?;
+            let parts = Parts { client, store, contexts, registries: registries.clone() };
+            (Arc::new(executors(&config, parts, server, vault.clone())), buildkit)
+        }
+        config::Executor::Simulated(plan) => {
+            let (plan, registry) = (plan.clone(), server.registry);
+            (Arc::new(Simulated { plan, store, registry }), "simulated".to_owned())
+        }
+    };
     tracing::info!(
         worker.id = %config.id,
         region = %config.region,
         buildkit,
-        registry = %server.address,
+        registry = %address,
         "the worker serves"
     );
+    // Before the sign of life that announces the key.
+    let answers =
+        credentials::serve(&bus, &config.region, &config.id, vault.clone(), registries).await;
+    let answers = answers.map_err(Error::Vault)?;
+    let presence = Presence::new(config.clone(), buildkit, address, vault);
+    let agent = Agent::new(config, bus, executor, presence, tasks.clone());
+    let ended = agent.run().await.map_err(Error::Control);
+    answers.stop().await;
+    ended
+}
+
+/// What the executors of a worker with BuildKit are made of.
+struct Parts {
+    client: Client,
+    store: Store,
+    contexts: Contexts,
+    registries: slipway_source::Client,
+}
+
+fn executors(
+    config: &Config,
+    parts: Parts,
+    server: serve::Server,
+    vault: Arc<Vault>,
+) -> Executors {
     let puller = Puller {
-        source: registries.clone(),
-        store: store.clone(),
+        source: parts.registries,
+        store: parts.store.clone(),
         registry: server.registry.clone(),
         limits: Limits { at_once: config.layers_at_once, ..Limits::default() },
     };
     let builder = Builder {
-        client,
-        contexts,
-        store,
+        client: parts.client,
+        contexts: parts.contexts,
+        store: parts.store,
         address: server.address,
         registry: server.registry,
         grants: server.grants,
         vault: vault.clone(),
     };
-    // Before the sign of life that announces the key.
-    let answers =
-        credentials::serve(&bus, &config.region, &config.id, vault.clone(), registries).await;
-    let answers = answers.map_err(Error::Vault)?;
-    let presence = Presence::new(config.clone(), buildkit, server.address, vault.clone());
-    let executors = Arc::new(Executors { builder, puller, vault });
-    let agent = Agent::new(config, bus, executors, presence, tasks.clone());
-    let ended = agent.run().await.map_err(Error::Control);
-    answers.stop().await;
-    ended
+    Executors { builder, puller, vault }
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {
