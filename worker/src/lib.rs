@@ -152,12 +152,7 @@ struct Parts {
     registries: slipway_source::Client,
 }
 
-fn executors(
-    config: &Config,
-    parts: Parts,
-    server: serve::Server,
-    vault: Arc<Vault>,
-) -> Executors {
+fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Vault>) -> Executors {
     let puller = Puller {
         source: parts.registries,
         store: parts.store.clone(),

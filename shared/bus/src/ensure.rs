@@ -98,7 +98,7 @@ impl Bus {
         self.ensure_consumer(&events, topology::events_consumer_config()).await
     }
 
-    async fn ensure_stream(&self, config: stream::Config) -> Result<(), Error> {
+    pub(crate) async fn ensure_stream(&self, config: stream::Config) -> Result<(), Error> {
         let stream = config.name.clone();
         match self.context().create_or_update_stream(config).await {
             Ok(_) => Ok(()),
@@ -106,7 +106,11 @@ impl Bus {
         }
     }
 
-    async fn ensure_consumer(&self, stream: &str, config: pull::Config) -> Result<(), Error> {
+    pub(crate) async fn ensure_consumer(
+        &self,
+        stream: &str,
+        config: pull::Config,
+    ) -> Result<(), Error> {
         let consumer = config.durable_name.clone().unwrap_or_default();
         match self.context().create_consumer_on_stream(config, stream).await {
             Ok(_) => Ok(()),

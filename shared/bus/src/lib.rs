@@ -25,6 +25,7 @@ pub mod connection;
 pub mod control;
 pub mod ensure;
 pub mod events;
+pub mod floor;
 pub mod jobs;
 pub mod logs;
 mod payload;

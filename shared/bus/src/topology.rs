@@ -434,6 +434,67 @@ fn base(topology: &Topology, placement: Option<&ServerPlacement>) -> Config {
     }
 }
 
+/// A stream of a floor; see [`floor`](crate::floor).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FloorPart {
+    /// As jobs are queued.
+    Queue,
+    /// As events are kept.
+    Events,
+    /// As a bucket keeps values.
+    Values,
+}
+
+impl FloorPart {
+    pub(crate) const ALL: [Self; 3] = [Self::Queue, Self::Events, Self::Values];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Events => "events",
+            Self::Values => "values",
+        }
+    }
+}
+
+/// The consumer of a floor's queue.
+pub(crate) const FLOOR_CONSUMER: &str = "floor";
+
+pub(crate) fn floor_stream(run: &str, part: FloorPart) -> String {
+    format!("FLOOR_{run}_{}", part.as_str())
+}
+
+pub(crate) fn floor_subject(run: &str, part: FloorPart, number: u64) -> String {
+    format!("slipway.floor.{run}.{}.{number}", part.as_str())
+}
+
+pub(crate) fn floor_config(run: &str, part: FloorPart, replicas: usize) -> Config {
+    let topology = Topology { regions: vec![], replicas, logs_max_bytes: 0 };
+    let base = Config {
+        name: floor_stream(run, part),
+        subjects: vec![format!("slipway.floor.{run}.{}.*", part.as_str())],
+        discard: DiscardPolicy::New,
+        ..base(&topology, None)
+    };
+    match part {
+        FloorPart::Queue => Config { retention: RetentionPolicy::WorkQueue, ..base },
+        FloorPart::Events => base,
+        FloorPart::Values => Config { max_messages_per_subject: 1, ..base },
+    }
+}
+
+pub(crate) fn floor_consumer_config() -> pull::Config {
+    pull::Config {
+        durable_name: Some(FLOOR_CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: JOB_ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: JOB_MAX_ACK_PENDING,
+        max_waiting: JOB_MAX_WAITING,
+        ..pull::Config::default()
+    }
+}
+
 /// The consumer of one class's jobs. It never gives up on a message: how often
 /// a job is tried is for the records to say.
 pub(crate) fn jobs_consumer_config(region: &Region, class: Class) -> pull::Config {

@@ -41,10 +41,7 @@ fn simulated(file: File) -> Simulated {
 }
 
 /// Runs a job; what came of it, and the lines of its log.
-async fn run(
-    executor: &Simulated,
-    job: &JobMessage,
-) -> (Result<BuiltImage, Failure>, Vec<String>) {
+async fn run(executor: &Simulated, job: &JobMessage) -> (Result<BuiltImage, Failure>, Vec<String>) {
     let (sink, mut entries) = LogSink::channel();
     let collect = async {
         let mut lines = vec![];
@@ -69,7 +66,8 @@ async fn the_image_can_be_read_back_layer_by_layer() {
     assert_eq!(found.compressed_size(), image.size);
     let mut files = 0;
     for layer in &found.manifest.layers {
-        let bytes = executor.store.get_bytes(&ObjectKey::Blob(layer.digest), 1 << 20).await.unwrap();
+        let bytes =
+            executor.store.get_bytes(&ObjectKey::Blob(layer.digest), 1 << 20).await.unwrap();
         let mut verifier = Verifier::new(layer.digest).size(layer.size);
         verifier.update(&bytes).unwrap();
         verifier.finish().unwrap();
@@ -109,8 +107,7 @@ async fn lines_are_spread_over_the_duration() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_of_lines_makes_the_job_longer() {
-    let executor =
-        simulated(File { log_lines: 101, log_rate: Some(10.0), ..File::default() });
+    let executor = simulated(File { log_lines: 101, log_rate: Some(10.0), ..File::default() });
     let begun = Instant::now();
     let (image, lines) = run(&executor, &job(1, 1)).await;
     image.unwrap();

@@ -5,6 +5,7 @@ mod bucket;
 mod connection;
 mod control;
 mod events;
+mod floor;
 mod jobs;
 mod logs;
 mod services;
