@@ -26,6 +26,7 @@ async fn over_s3(options: Options) -> Server {
         endpoint: Some(endpoint.parse().unwrap()),
         region: Some("us-east-1".to_owned()),
         allow_http: true,
+        faults: None,
         ..Config::new(format!("s3://{name}/some/prefix").parse().unwrap())
     };
     let store = Store::open(&config).unwrap();

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{BoxError, Error};
+use crate::faulty::Faulty;
 use crate::store::{Backend, Limits, Signing};
 
 /// A store's settings. In a file they are the URL alone, or a table of these
@@ -36,6 +37,11 @@ pub struct Config {
     pub region: Option<String>,
     /// Allows an endpoint without TLS, as `AWS_ALLOW_HTTP=true` does.
     pub allow_http: bool,
+    /// For tests of faults: a file that is read before every operation and says
+    /// how many shall fail and how slow they shall be, for example
+    /// `{"fail_percent": 30, "delay_ms": 200}`. While it is absent, all go well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<PathBuf>,
 }
 
 /// The two forms of the settings in a file.
@@ -54,14 +60,15 @@ struct Table {
     region: Option<String>,
     #[serde(default)]
     allow_http: bool,
+    faults: Option<PathBuf>,
 }
 
 impl From<Setting> for Config {
     fn from(setting: Setting) -> Self {
         match setting {
             Setting::Url(url) => Self::new(url),
-            Setting::Table(Table { url, endpoint, region, allow_http }) => {
-                Self { url, endpoint, region, allow_http }
+            Setting::Table(Table { url, endpoint, region, allow_http, faults }) => {
+                Self { url, endpoint, region, allow_http, faults }
             }
         }
     }
@@ -78,7 +85,7 @@ impl Config {
     /// The settings for `url` alone.
     #[must_use]
     pub const fn new(url: Url) -> Self {
-        Self { url, endpoint: None, region: None, allow_http: false }
+        Self { url, endpoint: None, region: None, allow_http: false, faults: None }
     }
 
     pub(crate) fn open(&self) -> Result<Backend, Error> {
@@ -87,13 +94,18 @@ impl Config {
                           AWS_SECRET_ACCESS_KEY";
             return Err(Error::Open { url: self.url.scheme().to_owned(), source: source.into() });
         }
-        match self.url.scheme() {
+        let opened = match self.url.scheme() {
             "file" => self.open_folder(),
             "s3" => self.open_s3(),
             "memory" => Ok(Backend::memory()),
             other => Err(format!("scheme `{other}` is none of file, s3, memory").into()),
+        };
+        let mut backend =
+            opened.map_err(|source| Error::Open { url: self.url.to_string(), source })?;
+        if let Some(file) = &self.faults {
+            backend.store = Arc::new(Faulty::new(backend.store, file.clone()));
         }
-        .map_err(|source| Error::Open { url: self.url.to_string(), source })
+        Ok(backend)
     }
 
     fn open_folder(&self) -> Result<Backend, BoxError> {

@@ -14,6 +14,7 @@
 mod body;
 mod config;
 mod error;
+mod faulty;
 mod key;
 mod store;
 mod writer;

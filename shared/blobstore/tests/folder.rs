@@ -60,3 +60,24 @@ async fn a_folder_that_is_gone_is_an_error_and_not_an_empty_store() {
     let error = store.sweep_unfinished(Duration::ZERO).await.unwrap_err();
     assert!(error.is_retryable());
 }
+
+#[tokio::test]
+async fn a_store_fails_while_its_file_of_faults_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("faults.json");
+    let url = Url::from_file_path(folder.path().join("store")).unwrap();
+    let store = Store::open(&Config { faults: Some(script.clone()), ..Config::new(url) }).unwrap();
+    let key = ObjectKey::Blob(Digest::sha256("hello"));
+    store.put_bytes(&key, "hello").await.unwrap();
+
+    std::fs::write(&script, r#"{"fail_percent": 100}"#).unwrap();
+    let error = store.get_bytes(&key, 10).await.unwrap_err();
+    assert!(error.is_retryable() && !error.is_not_found(), "{error}");
+    let other = ObjectKey::Blob(Digest::sha256("other"));
+    assert!(store.put_bytes(&other, "other").await.unwrap_err().is_retryable());
+    assert!(store.delete(&key).await.unwrap_err().is_retryable());
+
+    std::fs::remove_file(&script).unwrap();
+    assert_eq!(store.get_bytes(&key, 10).await.unwrap(), "hello");
+    assert!(!store.exists(&other).await.unwrap(), "what failed had no effect");
+}

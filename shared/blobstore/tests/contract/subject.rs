@@ -51,6 +51,7 @@ impl Subject {
             endpoint: Some(endpoint.parse().unwrap()),
             region: Some("us-east-1".to_owned()),
             allow_http: true,
+            faults: None,
         };
         let store = Store::open(&config).unwrap();
         Self { store, backstage: Backstage::S3 { bucket } }
