@@ -18,12 +18,15 @@ use crate::connection::Bus;
 use crate::payload::{self, Poison};
 use crate::publish::{self, Outgoing};
 use crate::pull::{InFlight, Lost, Pull, Pulled, hand_back};
+use crate::tail::{self, Source, Step, Tail};
 use crate::trace::{self, TraceParent};
 use crate::{AckError, topology};
 
 /// Events asked for at a time: enough to hide the round trip, few enough that a
 /// replica which stalls does not hold many back.
 const BATCH: usize = 32;
+/// Events asked for at a time by those who read all of them.
+const READ_BATCH: usize = 500;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -48,6 +51,15 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
+    /// There is nothing to read.
+    #[error("cannot read the events of region `{region}`")]
+    Read {
+        /// The region.
+        region: Region,
+        /// Why not.
+        #[source]
+        source: tail::Error,
+    },
     /// The server refuses it, and would again.
     #[error("an event of job `{job}` was not published")]
     Publish {
@@ -64,7 +76,7 @@ impl Error {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Encode { .. } => false,
+            Self::Encode { .. } | Self::Read { .. } => false,
             Self::LookUp { .. } => true,
             Self::Publish { source, .. } => source.is_retryable(),
         }
@@ -128,6 +140,33 @@ impl Events {
             Ok(message) => Ok(payload::decode(&subject, &message.payload).ok()),
             Err(error) if crate::bucket::is_no_message(&error) => Ok(None),
             Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Reads every event of a region that the stream still holds, in the order in
+    /// which they were stored, consumed or not, and takes none of them from anybody.
+    /// What cannot be read as a `T` is left out.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the region has no event stream.
+    pub async fn read_all<T: DeserializeOwned>(&self, region: &Region) -> Result<Vec<T>, Error> {
+        let source = Source {
+            stream: topology::events_stream(region),
+            filter: topology::events_filter(region),
+            batch: READ_BATCH,
+            stale_after: None,
+        };
+        let mut tail = Tail::new(&self.bus, source, 0);
+        let mut events = Vec::new();
+        loop {
+            let step = tail.next().await;
+            match step.map_err(|source| Error::Read { region: region.clone(), source })? {
+                Step::CaughtUp => return Ok(events),
+                Step::Reset => events.clear(),
+                Step::Message(message, _) => {
+                    events.extend(payload::decode(&message.subject, &message.payload).ok());
+                }
+            }
         }
     }
 

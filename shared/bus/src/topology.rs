@@ -269,6 +269,12 @@ pub fn event_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String 
     format!("slipway.events.{region}.{worker}.{job}")
 }
 
+/// Every event of a region.
+#[must_use]
+pub fn events_filter(region: &Region) -> String {
+    format!("slipway.events.{region}.>")
+}
+
 /// Where a worker writes a job's log.
 #[must_use]
 pub fn log_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {

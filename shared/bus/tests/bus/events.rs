@@ -72,3 +72,15 @@ async fn events_published_while_the_server_is_down_arrive_after_its_restart() {
     assert_eq!(event.payload.as_deref().unwrap(), "during");
     event.ack().await.unwrap();
 }
+
+#[tokio::test]
+async fn all_events_can_be_read_whether_consumed_or_not() {
+    let (_server, bus) = start().await;
+    let (us, w1, w2) = (region("us"), worker("w1"), worker("w2"));
+    assert_eq!(soon(bus.events().read_all::<String>(&us)).await.unwrap(), [""; 0]);
+    bus.events().publish(&us, &w1, job(), "one", "m1").await.unwrap();
+    bus.events().publish(&us, &w2, job(), "two", "m2").await.unwrap();
+    next(&mut bus.events().consume(&us)).await.ack().await.unwrap();
+    let all = soon(bus.events().read_all::<String>(&us)).await.unwrap();
+    assert_eq!(all, ["one", "two"]);
+}
