@@ -39,7 +39,7 @@ use build::Builder;
 use config::Config;
 use contexts::Contexts;
 use credentials::Vault;
-use executors::Executors;
+use executors::{Executors, SimulatedBuilds};
 use presence::Presence;
 use pull::{Limits, Puller};
 use simulated::Simulated;
@@ -123,7 +123,10 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         }
         config::Executor::Simulated(plan) => {
             let (plan, registry) = (plan.clone(), server.registry);
-            (Arc::new(Simulated { plan, store, registry }), "simulated".to_owned())
+            let puller = puller(&config, registries.clone(), &store, &registry);
+            let simulated = Simulated { plan, store, registry };
+            let executor = simulating(simulated, puller, vault.clone());
+            (executor, "simulated".to_owned())
         }
     };
     tracing::info!(
@@ -153,12 +156,7 @@ struct Parts {
 }
 
 fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Vault>) -> Executors {
-    let puller = Puller {
-        source: parts.registries,
-        store: parts.store.clone(),
-        registry: server.registry.clone(),
-        limits: Limits { at_once: config.layers_at_once, ..Limits::default() },
-    };
+    let puller = puller(config, parts.registries, &parts.store, &server.registry);
     let builder = Builder {
         client: parts.client,
         contexts: parts.contexts,
@@ -169,6 +167,25 @@ fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Va
         vault: vault.clone(),
     };
     Executors { builder, puller, vault }
+}
+
+/// The executor of a worker without BuildKit.
+fn simulating(simulated: Simulated, puller: Puller, vault: Arc<Vault>) -> Arc<dyn Executor> {
+    if simulated.plan.pulls {
+        Arc::new(simulated)
+    } else {
+        Arc::new(SimulatedBuilds { simulated, puller, vault })
+    }
+}
+
+fn puller(
+    config: &Config,
+    source: slipway_source::Client,
+    store: &Store,
+    registry: &slipway_registry::Registry,
+) -> Puller {
+    let limits = Limits { at_once: config.layers_at_once, ..Limits::default() };
+    Puller { source, store: store.clone(), registry: registry.clone(), limits }
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {

@@ -42,6 +42,9 @@ pub struct File {
     /// Whether every job makes an image of its own, as if nothing were cached.
     /// Default: true.
     pub distinct_images: bool,
+    /// Whether pulls are simulated like builds; otherwise they are real.
+    /// Default: true.
+    pub pulls: bool,
 }
 
 impl Default for File {
@@ -57,6 +60,7 @@ impl Default for File {
             image_bytes: 4096,
             layers: 1,
             distinct_images: true,
+            pulls: true,
         }
     }
 }
@@ -84,6 +88,8 @@ pub struct Plan {
     pub layers: u32,
     /// Whether every job makes an image of its own.
     pub distinct_images: bool,
+    /// Whether pulls are simulated like builds; otherwise they are real.
+    pub pulls: bool,
 }
 
 /// Largest image: it is made in memory, layer by layer.
@@ -129,6 +135,7 @@ impl TryFrom<File> for Plan {
             image_bytes: file.image_bytes,
             layers: file.layers,
             distinct_images: file.distinct_images,
+            pulls: file.pulls,
         })
     }
 }
