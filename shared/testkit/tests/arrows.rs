@@ -42,11 +42,12 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
             [SHARED, &["slipway-buildkit", "slipway-ecr", "slipway-registry", "slipway-source"]]
                 .concat()
         }
+        "slipway-chaos" => [SHARED, &["slipway-faults"]].concat(),
         "slipway-loadtest" => vec!["slipway-api", "slipway-bus", "slipway-domain"],
         "slipway" => [
             SHARED,
             &["slipway-buildkit", "slipway-registry", "slipway-scheduler", "slipway-worker"],
-            &["slipway-loadtest"],
+            &["slipway-chaos", "slipway-loadtest"],
         ]
         .concat(),
         _ => return None,

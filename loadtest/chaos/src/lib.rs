@@ -1,0 +1,4 @@
+//! The chaos harness.
+pub mod history;
+pub mod invariants;
+pub mod plan;
