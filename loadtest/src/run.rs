@@ -135,5 +135,6 @@ fn query(page: u64, name: Option<&str>) -> ListSnapshots {
         // Does not change while pages are read.
         sort: Some("createdAt".to_owned()),
         order: Some("asc".to_owned()),
+        ..ListSnapshots::default()
     }
 }

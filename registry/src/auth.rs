@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 use slipway_blobstore::{BoxError, Repository};
 use slipway_domain::OrganizationId;
+use slipway_domain::organization::GENERAL_REPOSITORY;
 use slipway_oci::RepositoryName;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -99,7 +100,7 @@ impl Scope {
 pub struct Access {
     /// Whose repositories.
     pub organization: OrganizationId,
-    /// What may be read.
+    /// What may be read; with `general` also of other organizations.
     pub pull: Scope,
     /// What may be written, and therefore read and deleted.
     pub push: Scope,
@@ -107,7 +108,8 @@ pub struct Access {
 
 impl Access {
     pub(crate) fn may_pull(&self, repository: &Repository) -> bool {
-        self.owns(repository) && self.pull.covers(&repository.name) || self.may_push(repository)
+        let is_open = self.owns(repository) || repository.name.as_str() == GENERAL_REPOSITORY;
+        is_open && self.pull.covers(&repository.name) || self.may_push(repository)
     }
 
     pub(crate) fn may_push(&self, repository: &Repository) -> bool {
@@ -298,6 +300,8 @@ mod tests {
             assert!(!access.may_push(&foreign), "{foreign}");
         }
         assert!(!access.may_pull(&repository(2, "a/b")));
+        assert!(access.may_pull(&repository(2, "general")), "general images are everybody's");
+        assert!(!access.may_push(&repository(2, "general")));
         let below = Access { push: Scope::Below("a".parse().unwrap()), ..access.clone() };
         assert!(below.may_push(&repository(1, "a/b")) && below.may_push(&repository(1, "a/b/c")));
         for foreign in [repository(1, "a"), repository(1, "ab/c"), repository(2, "a/b")] {

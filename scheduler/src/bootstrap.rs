@@ -5,7 +5,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus, bucket};
 use slipway_domain::OrganizationId;
-use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord, Permission, key_hash};
+use slipway_domain::organization::{
+    ApiKeyRecord, OrganizationRecord, Permission, key_hash, key_hint,
+};
 use uuid::Uuid;
 
 /// What the key is called.
@@ -24,12 +26,8 @@ pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Err
         return extend(&api_keys, &slot, &entry).await;
     }
     let now = Timestamp::now();
-    let organization = OrganizationRecord {
-        version: 1,
-        id: OrganizationId::from_uuid(Uuid::now_v7()),
-        name: "default".to_owned(),
-        created_at: now,
-    };
+    let id = OrganizationId::from_uuid(Uuid::now_v7());
+    let organization = OrganizationRecord::new(id, "default".to_owned(), now);
     let record = ApiKeyRecord {
         version: 1,
         organization: organization.id,
@@ -37,6 +35,7 @@ pub async fn ensure_key(bus: &Bus, key: &SecretString) -> Result<(), bucket::Err
         permissions: Permission::ALL.to_vec(),
         created_at: now,
         expires_at: None,
+        hint: key_hint(key.expose_secret()),
     };
     let organizations = bus.bucket(&BucketName::Organizations);
     organizations.create(&keys::organization(&organization.id), &organization, None).await?;

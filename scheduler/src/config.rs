@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use slipway_blobstore::Config as Store;
 use slipway_domain::job::RetryPolicy;
-use slipway_domain::{Class, Region};
+use slipway_domain::{Class, GpuType, Region};
 use slipway_runtime::config::Error;
 
 /// The TOML file of `slipway scheduler`.
@@ -48,6 +49,11 @@ pub struct File {
     /// What an organization may ask for.
     #[serde(default)]
     pub limits: Limits,
+    /// Snapshots that every organization may use, made from registry images.
+    #[serde(default)]
+    pub default_snapshots: Vec<DefaultSnapshot>,
+    /// How many requests an organization may make. Default: any number.
+    pub rate_limit: Option<RateLimit>,
     /// How clients of S3, such as Daytona's SDKs, upload build contexts.
     #[serde(default)]
     pub uploads: slipway_uploads::config::File,
@@ -62,8 +68,41 @@ pub struct RegionFile {
     /// Classes that the region is meant to have. Default: `["cpu"]`.
     #[serde(default = "only_cpu")]
     pub classes: Vec<Class>,
+    /// Kinds of GPU that it has. Default: those of the workers that are alive.
+    pub gpu_types: Option<Vec<GpuType>>,
     /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
     pub store: Store,
+}
+
+/// A snapshot that every organization may use. Sizes in GiB.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultSnapshot {
+    /// Its name, for example `daytona-small`.
+    pub name: String,
+    /// The registry image, with a tag or a digest.
+    pub image: String,
+    /// Where. Default: the default region.
+    pub region: Option<Region>,
+    /// Virtual CPUs of a sandbox. Default: 1.
+    pub cpu: Option<u32>,
+    /// GPUs of a sandbox, 0 or 1. Default: 0.
+    pub gpu: Option<u32>,
+    /// Memory of a sandbox. Default: 1.
+    pub memory: Option<u32>,
+    /// Disk of a sandbox. Default: 3.
+    pub disk: Option<u32>,
+}
+
+/// How many requests an organization may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// So many.
+    pub requests: NonZeroU32,
+    /// In so much time. Default: 1 min.
+    #[serde(default = "default_window", with = "humantime_serde")]
+    pub window: Duration,
 }
 
 /// What an organization may ask for. Sizes in GiB.
@@ -82,6 +121,27 @@ pub struct Limits {
     pub snapshot_size: u32,
     /// Bytes of one build context.
     pub context_bytes: u64,
+    /// A sandbox with a GPU.
+    pub gpu: SandboxLimits,
+}
+
+/// What a sandbox may have. Sizes in GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxLimits {
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// Memory.
+    pub memory: u32,
+    /// Disk.
+    pub disk: u32,
+}
+
+impl Default for SandboxLimits {
+    /// The limits of a sandbox with a GPU: others have theirs in [`Limits`].
+    fn default() -> Self {
+        Self { cpu: 16, memory: 192, disk: 512 }
+    }
 }
 
 impl Default for Limits {
@@ -93,6 +153,7 @@ impl Default for Limits {
             disk: 10,
             snapshot_size: 20,
             context_bytes: 20 << 30,
+            gpu: SandboxLimits::default(),
         }
     }
 }
@@ -125,6 +186,10 @@ pub struct Config {
     pub reconcile_interval: Duration,
     /// What an organization may ask for.
     pub limits: Limits,
+    /// Snapshots that every organization may use.
+    pub default_snapshots: Vec<DefaultSnapshot>,
+    /// How many requests an organization may make, if that is limited.
+    pub rate_limit: Option<RateLimit>,
     /// Slipway's own S3 door for build contexts, if there is to be one.
     pub door: Option<slipway_uploads::config::Door>,
     /// A first API key.
@@ -136,6 +201,8 @@ pub struct Config {
 pub struct RegionConfig {
     /// Its classes, at least one.
     pub classes: Vec<Class>,
+    /// Kinds of GPU that it has, if they are listed.
+    pub gpu_types: Option<Vec<GpuType>>,
     /// Its object store.
     pub store: Store,
 }
@@ -160,15 +227,16 @@ impl TryFrom<File> for Config {
             let reason = "at least one attempt is needed".to_owned();
             return Err(Error::Invalid { key: "max_attempts", reason });
         }
+        let mut wanted = file.default_snapshots.iter().filter_map(|one| one.region.as_ref());
+        if let Some(region) = wanted.find(|region| !file.regions.contains_key(*region)) {
+            let reason = format!("there is no `[regions.{region}]`");
+            return Err(Error::Invalid { key: "default_snapshots.region", reason });
+        }
         if file.nats.is_empty() {
             let reason = "name at least one server".to_owned();
             return Err(Error::Invalid { key: "nats", reason });
         }
-        let regions = file
-            .regions
-            .into_iter()
-            .map(|(name, r)| (name, RegionConfig { classes: r.classes, store: r.store }))
-            .collect();
+        let regions = file.regions.into_iter().map(|(name, file)| (name, region(file))).collect();
         Ok(Self {
             listen: file.listen,
             public_url: file.public_url.map(|url| url.trim_end_matches('/').to_owned()),
@@ -182,10 +250,16 @@ impl TryFrom<File> for Config {
             retry: RetryPolicy { max_attempts: file.max_attempts, ..RetryPolicy::default() },
             reconcile_interval: file.reconcile_interval,
             limits: file.limits,
+            default_snapshots: file.default_snapshots,
+            rate_limit: file.rate_limit,
             door: file.uploads.door.map(TryInto::try_into).transpose()?,
             bootstrap_key: file.bootstrap_key_file.map(read_key).transpose()?,
         })
     }
+}
+
+fn region(file: RegionFile) -> RegionConfig {
+    RegionConfig { classes: file.classes, gpu_types: file.gpu_types, store: file.store }
 }
 
 fn read_key(path: PathBuf) -> Result<SecretString, Error> {
@@ -210,6 +284,10 @@ fn default_time_limit() -> Duration {
     Duration::from_secs(60 * 60)
 }
 
+fn default_window() -> Duration {
+    Duration::from_secs(60)
+}
+
 fn default_attempts() -> u32 {
     5
 }
@@ -229,6 +307,11 @@ mod tests {
         contexts = "file:///tmp/contexts"
         default_region = "us"
         build_time_limit = "10 min"
+        [[default_snapshots]]
+        name = "daytona-small"
+        image = "docker.io/daytonaio/sandbox:0.5.0-slim"
+        [rate_limit]
+        requests = 1000
         [regions.us]
         store = "file:///tmp/us"
         [regions.us-east-1]

@@ -62,7 +62,7 @@ async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
         // The subject is what the worker's permissions vouch for.
         return refuse(&delivery, "it speaks for another job or worker than its subject").await;
     }
-    let event = job_event(message, ledger.max_size());
+    let event = job_event(message, ledger.max_size(&message.job));
     let outcome = match ledger.move_job(message.job, event).await {
         Ok(Moved::Applied) => {
             tracing::info!(

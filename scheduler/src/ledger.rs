@@ -5,6 +5,7 @@
 //! asks for. Invariants: a job and its snapshot move in one atomic batch; the
 //! view shows a change as soon as it is stored.
 
+mod general;
 mod usage;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use tokio::sync::mpsc;
 
 use crate::config::Limits;
+use crate::limits;
 use crate::view::{Entry, Value, View};
 
 /// Why a change was not stored.
@@ -99,10 +101,18 @@ impl Ledger {
         (Self { bus: bus.clone(), records, view, retry, limits, work, reserved }, receiver)
     }
 
-    /// Bytes that the image of a snapshot may have, compressed.
+    /// Bytes that the image of a job may have, compressed.
     #[must_use]
-    pub fn max_size(&self) -> u64 {
-        u64::from(self.limits.snapshot_size) << 30
+    pub fn max_size(&self, job: &JobId) -> u64 {
+        let organization = self.view.records().job(job).map(|entry| entry.value.organization);
+        let limits = organization.map_or(self.limits, |id| self.limits_of(&id));
+        u64::from(limits.snapshot_size) << 30
+    }
+
+    /// What an organization may have.
+    #[must_use]
+    pub fn limits_of(&self, organization: &OrganizationId) -> Limits {
+        limits::of(&self.limits, self.view.accounts().organizations.get(organization))
     }
 
     /// Whether NATS can be reached.
@@ -152,6 +162,7 @@ impl Ledger {
     /// Keeps room for a snapshot until it is stored: requests that come at the
     /// same time share the quota. (Between replicas it is only approximate.)
     fn reserve(&self, snapshot: &SnapshotRecord) -> Result<Reserved<'_>, Error> {
+        let limit = self.limits_of(&snapshot.organization).snapshots;
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.view.records();
         if records.find(&snapshot.organization, &snapshot.name).is_some() {
@@ -163,8 +174,8 @@ impl Ledger {
             .filter(|entry| counts(entry.value.state.name()))
             .count();
         let waiting = reserved.entry(snapshot.organization).or_default();
-        if used + *waiting >= self.limits.snapshots as usize {
-            return Err(Error::QuotaExceeded { limit: self.limits.snapshots });
+        if used + *waiting >= limit as usize {
+            return Err(Error::QuotaExceeded { limit });
         }
         *waiting += 1;
         Ok(Reserved { ledger: self, organization: snapshot.organization })

@@ -5,12 +5,15 @@
 //! at once; every change is a compare-and-set. Invariant: what was answered with
 //! success is stored.
 
+mod accounts;
 pub mod api;
 mod bootstrap;
 pub mod config;
 mod credentials;
 mod events;
+mod general;
 mod ledger;
+mod limits;
 mod logs;
 mod reconcile;
 mod registry;
@@ -25,6 +28,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use slipway_blobstore::Store;
 use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology};
 use slipway_bus::{Bus, Credentials, bucket};
@@ -35,9 +39,11 @@ use slipway_uploads::{Access, Contexts, Keys};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use api::App;
+use accounts::Accounts;
+use api::{App, Limiter};
 use config::Config;
 use credentials::Registries;
+use general::General;
 use ledger::Ledger;
 use logs::Logs;
 use settle::Settler;
@@ -55,6 +61,9 @@ pub enum Error {
     /// The first API key cannot be stored.
     #[error("cannot store the bootstrap key")]
     Bootstrap(#[source] bucket::Error),
+    /// The owner of the default snapshots cannot be stored.
+    #[error("cannot store the organization of the default snapshots")]
+    Owner(#[source] accounts::Error),
     /// An object store cannot be opened.
     #[error("cannot open an object store")]
     Store(#[source] slipway_blobstore::Error),
@@ -100,6 +109,9 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
     start_watches(&bus, &view, &ledger, &config, tasks).await?;
 
+    let general = Arc::new(General::new(stores.clone(), view.clone()));
+    let accounts = Accounts::new(&bus, view.clone());
+    general::ensure_owner(&accounts, &config.default_snapshots).await.map_err(Error::Owner)?;
     let settler = Arc::new(Settler {
         bus: bus.clone(),
         view: view.clone(),
@@ -131,11 +143,17 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         registries,
         uploads: open_door(&config, &contexts, &bus, tasks).await?,
         contexts,
+        accounts,
+        general,
+        limiter: config.rate_limit.map(Limiter::new),
+        started_at: Timestamp::now(),
         push_tokens: bus.bucket(&BucketName::PushTokens),
         shutdown: tasks.shutdown().clone(),
     };
     let services = service::start(&bus, &app).await.map_err(Error::Services)?;
     let uses = registry::start(&bus, &app).await.map_err(Error::Services)?;
+    let look = general::run(app.clone(), config.reconcile_interval, tasks.shutdown().clone());
+    tasks.spawn("general", look);
     tracing::info!(%address, "the API serves");
     serve(app, listener, address, tasks).await?;
     for service in services.into_iter().chain([uses]) {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use slipway_api::types::CreateSnapshot;
 use slipway_domain::job::{JobRecord, NewJob};
 use slipway_domain::snapshot::{NewSnapshot, SnapshotRecord};
+use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use uuid::Uuid;
 
@@ -21,10 +22,8 @@ pub async fn submit(
     organization: OrganizationId,
     request: CreateSnapshot,
 ) -> Result<(SnapshotRecord, JobRecord), ApiError> {
-    let config = &app.config;
-    let valid =
-        validate::validate(request, &config.regions, &config.default_region, &config.limits)?;
     let now = Timestamp::now();
+    let valid = check(app, &organization, request, now)?;
     let id = SnapshotId::from_uuid(Uuid::now_v7());
     let job = NewJob {
         id: JobId::from_uuid(Uuid::now_v7()),
@@ -54,4 +53,28 @@ pub async fn submit(
         "snapshot submitted"
     );
     Ok((snapshot, job))
+}
+
+/// Checks a request against what is configured and known.
+fn check(
+    app: &App,
+    organization: &OrganizationId,
+    request: CreateSnapshot,
+    now: Timestamp,
+) -> Result<validate::Valid, validate::Error> {
+    let gpus = {
+        let fleet = app.view.fleet();
+        let gpu = |worker: &WorkerRecord| Some((worker.region.clone(), worker.gpu.clone()?));
+        fleet.workers().filter_map(gpu).collect()
+    };
+    let accounts = app.view.accounts();
+    let terms = validate::Terms {
+        regions: &app.config.regions,
+        default_region: &app.config.default_region,
+        limits: &app.config.limits,
+        organization: accounts.organizations.get(organization),
+        gpus,
+        now,
+    };
+    validate::validate(request, &terms)
 }

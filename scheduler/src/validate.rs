@@ -2,16 +2,23 @@
 //! Daytona's server, so that a request with two faults gets the same answer.
 
 mod image;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use jiff::Timestamp;
 use regex::Regex;
 use slipway_api::types::{CreateBuildInfo, CreateSnapshot};
+use slipway_domain::organization::OrganizationRecord;
 use slipway_domain::spec::{BuildSpec, JobSpec, Resources};
-use slipway_domain::{Class, Region};
+use slipway_domain::worker::Gpu;
+use slipway_domain::{Class, GpuType, Region};
 
 use crate::config::{Limits, RegionConfig};
+use crate::limits;
+
+pub use resources::CONTAINER;
 
 /// Longest Dockerfile that is taken, in bytes: the job's message carries it.
 pub const MAX_DOCKERFILE: usize = 256 << 10;
@@ -46,15 +53,61 @@ pub enum Error {
         /// Regions that have it.
         elsewhere: String,
     },
+    /// The organization may not use the region.
+    #[error("Region {region} is not available to the organization")]
+    RegionNotAllowed {
+        /// The region.
+        region: Region,
+    },
+    /// There are only containers here.
+    #[error(
+        "No runners are configured in region '{region}' for sandbox class '{class}'. \
+         Snapshots here are of class 'container': leave `sandboxClass` out"
+    )]
+    NoSuchSandboxClass {
+        /// The region.
+        region: Region,
+        /// What was asked for.
+        class: String,
+    },
+    /// The organization is suspended.
+    #[error("Organization is suspended{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    Suspended {
+        /// Why.
+        reason: String,
+    },
     /// A sandbox of it would be larger than allowed.
-    #[error("{what} of {asked} exceeds the maximum of {limit} per sandbox")]
+    #[error(
+        "{what} request {asked}{unit} exceeds maximum allowed per sandbox ({limit}{unit}).\n\
+         Need higher resource limits per sandbox? Ask the operator of this server for them"
+    )]
     TooLarge {
-        /// `CPU`, `Memory (GiB)` or `Disk (GiB)`.
+        /// `CPU`, `Memory` or `Disk`.
         what: &'static str,
+        /// Nothing, or `GB`.
+        unit: &'static str,
         /// What was asked for.
         asked: u32,
         /// What is allowed.
         limit: u32,
+    },
+    /// The organization may have no GPU there.
+    #[error("GPU quota exceeded in region {region}. Maximum allowed: {limit}")]
+    GpuQuota {
+        /// The region.
+        region: Region,
+        /// How many it may have.
+        limit: u32,
+    },
+    /// The region has GPUs, but not of this kind.
+    #[error("No available runners with GPU type: {kind}. Region {region} has: {available}")]
+    NoSuchGpu {
+        /// What was asked for.
+        kind: GpuType,
+        /// The region.
+        region: Region,
+        /// What it has.
+        available: String,
     },
 }
 
@@ -73,19 +126,33 @@ pub struct Valid {
     pub spec: JobSpec,
 }
 
-/// Checks a request against regions and limits.
+/// What a request is checked against.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// Every region.
+    pub regions: &'a BTreeMap<Region, RegionConfig>,
+    /// The region of requests that name none, unless the organization has its own.
+    pub default_region: &'a Region,
+    /// The server's limits.
+    pub limits: &'a Limits,
+    /// Who asks.
+    pub organization: Option<&'a OrganizationRecord>,
+    /// The GPUs of the workers that are alive, with their regions.
+    pub gpus: Vec<(Region, Gpu)>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Checks a request.
 ///
 /// # Errors
 /// The first fault found.
-pub fn validate(
-    request: CreateSnapshot,
-    regions: &BTreeMap<Region, RegionConfig>,
-    default_region: &Region,
-    limits: &Limits,
-) -> Result<Valid, Error> {
+pub fn validate(request: CreateSnapshot, terms: &Terms<'_>) -> Result<Valid, Error> {
+    let gpu_type = resources::gpu_type(&request)?;
     let source = source(&request)?;
-    let region = region(request.region_id.as_deref(), regions, default_region)?;
+    let region = region(request.region_id.as_deref(), terms)?;
     name(&request.name)?;
+    let limits = limits::of(terms.limits, terms.organization);
     let spec = match source {
         Source::Dockerfile(build) => JobSpec::Build(build_spec(build)?),
         Source::Image(image) => {
@@ -93,10 +160,27 @@ pub fn validate(
             JobSpec::Pull(image::pull_spec(image, request.entrypoint.clone(), max_size)?)
         }
     };
-    let resources = resources(&request, limits)?;
-    let class = if resources.gpu > 0 { Class::Gpu } else { Class::Cpu };
-    class_in_region(class, &region, regions)?;
+    resources::sandbox_class(request.sandbox_class.as_deref(), &region)?;
+    let class = if request.gpu.unwrap_or(0) > 0 { Class::Gpu } else { Class::Cpu };
+    class_in_region(class, &region, terms.regions)?;
+    not_suspended(terms.organization, terms.now)?;
+    let resources = resources::resources(&request, gpu_type, &region, class, terms)?;
     Ok(Valid { name: request.name, region, class, resources, spec })
+}
+
+/// Refuses whoever is suspended.
+///
+/// # Errors
+/// [`Error::Suspended`].
+pub fn not_suspended(
+    organization: Option<&OrganizationRecord>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let organization = organization.filter(|record| record.is_suspended_at(now));
+    match organization.and_then(|record| record.suspension.as_ref()) {
+        Some(suspension) => Err(Error::Suspended { reason: suspension.reason.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// What to make a snapshot from.
@@ -123,19 +207,19 @@ fn source(request: &CreateSnapshot) -> Result<Source, Error> {
     }
 }
 
-fn region(
-    wanted: Option<&str>,
-    regions: &BTreeMap<Region, RegionConfig>,
-    default_region: &Region,
-) -> Result<Region, Error> {
-    let Some(wanted) = wanted.map(str::trim).filter(|name| !name.is_empty()) else {
-        return Ok(default_region.clone());
+fn region(wanted: Option<&str>, terms: &Terms<'_>) -> Result<Region, Error> {
+    let own = terms.organization.and_then(|record| record.default_region.as_ref());
+    let wanted = match wanted.map(str::trim).filter(|name| !name.is_empty()) {
+        Some(wanted) => wanted,
+        None => own.unwrap_or(terms.default_region).as_str(),
     };
-    let known = wanted.parse().ok().filter(|region| regions.contains_key(region));
-    known.ok_or_else(|| Error::RegionNotFound {
+    let may_use = |region: &Region| terms.organization.is_none_or(|record| record.may_use(region));
+    let known = wanted.parse().ok().filter(|region| terms.regions.contains_key(region));
+    let region: Region = known.ok_or_else(|| Error::RegionNotFound {
         name: wanted.to_owned(),
-        known: join(regions.keys()),
-    })
+        known: join(terms.regions.keys().filter(|region| may_use(region))),
+    })?;
+    if may_use(&region) { Ok(region) } else { Err(Error::RegionNotAllowed { region }) }
 }
 
 fn name(name: &str) -> Result<(), Error> {
@@ -213,29 +297,6 @@ pub fn is_context_hash(hash: &str) -> bool {
     (32..=128).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn resources(request: &CreateSnapshot, limits: &Limits) -> Result<Resources, Error> {
-    let default = Resources::default();
-    let resources = Resources {
-        cpu: request.cpu.unwrap_or(default.cpu),
-        gpu: request.gpu.unwrap_or(default.gpu),
-        memory: request.memory.unwrap_or(default.memory),
-        disk: request.disk.unwrap_or(default.disk),
-    };
-    for (what, asked, limit) in [
-        ("CPU", resources.cpu, limits.cpu),
-        ("Memory (GiB)", resources.memory, limits.memory),
-        ("Disk (GiB)", resources.disk, limits.disk),
-    ] {
-        if asked > limit {
-            return Err(Error::TooLarge { what, asked, limit });
-        }
-    }
-    if resources.gpu > 1 {
-        return Err(Error::Malformed("`gpu` must be 0 or 1".into()));
-    }
-    Ok(resources)
-}
-
 fn class_in_region(
     class: Class,
     region: &Region,
@@ -262,7 +323,7 @@ mod tests {
     fn regions() -> BTreeMap<Region, RegionConfig> {
         let region = |name: &str, classes: &[Class]| {
             let store = slipway_blobstore::Config::new("memory:///".parse().unwrap());
-            let config = RegionConfig { classes: classes.to_vec(), store };
+            let config = RegionConfig { classes: classes.to_vec(), gpu_types: None, store };
             (name.parse().unwrap(), config)
         };
         BTreeMap::from([
@@ -283,7 +344,52 @@ mod tests {
     }
 
     fn check(request: CreateSnapshot) -> Result<Valid, Error> {
-        validate(request, &regions(), &"us".parse().unwrap(), &Limits::default())
+        check_for(request, None)
+    }
+
+    fn check_for(
+        request: CreateSnapshot,
+        organization: Option<&OrganizationRecord>,
+    ) -> Result<Valid, Error> {
+        let terms = Terms {
+            regions: &regions(),
+            default_region: &"us".parse().unwrap(),
+            limits: &Limits::default(),
+            organization,
+            gpus: vec![],
+            now: Timestamp::UNIX_EPOCH,
+        };
+        validate(request, &terms)
+    }
+
+    fn organization() -> OrganizationRecord {
+        let id = slipway_domain::OrganizationId::from_uuid(uuid::Uuid::from_u128(1));
+        OrganizationRecord::new(id, "acme".into(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn an_organization_has_its_own_region_limits_and_suspension() {
+        let mut acme = organization();
+        acme.default_region = Some("us-east-1".parse().unwrap());
+        acme.regions = Some(vec!["us-east-1".parse().unwrap()]);
+        acme.limits.sandbox.cpu = Some(8);
+        let wanted = CreateSnapshot { cpu: Some(8), ..request() };
+        let valid = check_for(wanted.clone(), Some(&acme)).unwrap();
+        assert_eq!((valid.region.as_str(), valid.resources.cpu), ("us-east-1", 8));
+        assert!(matches!(check(wanted), Err(Error::TooLarge { asked: 8, limit: 4, .. })));
+        let elsewhere = CreateSnapshot { region_id: Some("us".into()), ..request() };
+        let text = check_for(elsewhere, Some(&acme)).unwrap_err().to_string();
+        assert_eq!(text, "Region us is not available to the organization");
+        acme.suspension = Some(slipway_domain::organization::Suspension {
+            since: Timestamp::UNIX_EPOCH,
+            reason: "unpaid".into(),
+            until: None,
+        });
+        let text = check_for(request(), Some(&acme)).unwrap_err().to_string();
+        assert_eq!(text, "Organization is suspended: unpaid");
+        // What is malformed is told first.
+        let malformed = CreateSnapshot { name: "a b".into(), ..request() };
+        assert!(matches!(check_for(malformed, Some(&acme)), Err(Error::Malformed(_))));
     }
 
     #[test]

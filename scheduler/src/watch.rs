@@ -74,14 +74,12 @@ pub fn apply_organization(view: &View, change: Change) {
     match change {
         Change::Put(entry) => match entry.json::<OrganizationRecord>() {
             Ok(record) => {
-                accounts.organizations.insert(record.id, record);
+                accounts.put_organization(record, entry.revision);
             }
             Err(error) => unreadable(&entry.key, &error),
         },
-        Change::Deleted { key, .. } => {
-            accounts.organizations.retain(|id, _| keys::organization(id) != key);
-        }
-        Change::Reset => accounts.organizations.clear(),
+        Change::Deleted { key, revision, .. } => accounts.remove_organization(&key, revision),
+        Change::Reset => accounts.clear_organizations(),
         Change::Ready => {}
     }
 }
@@ -93,15 +91,17 @@ pub fn apply_api_key(view: &View, change: Change) {
         Change::Put(entry) => match entry.json::<ApiKeyRecord>() {
             Ok(record) => {
                 if let Some(hash) = entry.key.strip_prefix(&keys::api_key("")) {
-                    accounts.api_keys.insert(hash.to_owned(), record);
+                    accounts.put_api_key(hash, record, entry.revision);
                 }
             }
             Err(error) => unreadable(&entry.key, &error),
         },
-        Change::Deleted { key, .. } => {
-            accounts.api_keys.retain(|hash, _| keys::api_key(hash) != key);
+        Change::Deleted { key, revision, .. } => {
+            if let Some(hash) = key.strip_prefix(&keys::api_key("")) {
+                accounts.remove_api_key(hash, revision);
+            }
         }
-        Change::Reset => accounts.api_keys.clear(),
+        Change::Reset => accounts.clear_api_keys(),
         Change::Ready => {}
     }
 }
@@ -242,7 +242,7 @@ async fn try_lease_lost(
     let last: Option<EventMessage> = bus.events().last(&record.region, worker, *job).await?;
     let event = match last.filter(|event| event.attempt == *attempt) {
         Some(event) if event.event != WorkerEvent::Started => {
-            events::job_event(&event, ledger.max_size())
+            events::job_event(&event, ledger.max_size(job))
         }
         _ => {
             tracing::warn!(job.id = %job, %attempt, worker.id = %worker, "a lease was lost");

@@ -26,6 +26,7 @@ pub async fn snapshots(client: &Client, args: &ListSnapshots) -> Result<(), Erro
             name: args.name.clone(),
             sort: Some("createdAt".to_owned()),
             order: Some("desc".to_owned()),
+            ..Query::default()
         };
         let answer = client.list_snapshots(&query).await?;
         found.extend(answer.items);

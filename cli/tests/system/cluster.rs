@@ -200,6 +200,7 @@ impl Cluster {
             permissions: vec![Permission::WriteSnapshots, Permission::DeleteSnapshots],
             created_at: jiff::Timestamp::now(),
             expires_at: None,
+            hint: String::new(),
         };
         let keys_bucket = self.bus().await.bucket(&BucketName::ApiKeys);
         keys_bucket.create(&keys::api_key(&key_hash(&key)), &record, None).await.unwrap();

@@ -148,6 +148,7 @@ async fn tokens_end_and_need_the_permission_to_write() {
         permissions: vec![],
         created_at: now,
         expires_at: None,
+        hint: String::new(),
     };
     let slot = keys::api_key(&key_hash("a key that only reads, and is long enough"));
     bus.bucket(&BucketName::ApiKeys).create(&slot, &record, None).await.unwrap();

@@ -12,7 +12,8 @@ use slipway_oci::{Digest, Verifier};
 
 use super::{ApiError, App, Caller};
 
-/// `HEAD` (and `GET`) `/contexts/{sha256}`: 200 if the store has it, else 404.
+/// Whether a build context is there
+#[utoipa::path(head, path = "/contexts/{hash}", tag = "contexts", params(("hash" = String, Path, description = "SHA-256 of the tar, 64 hexadecimal digits")), responses((status = 200, description = "It is there")))]
 pub async fn head(
     State(app): State<App>,
     caller: Caller,
@@ -30,8 +31,10 @@ pub async fn head(
     }
 }
 
-/// `PUT /contexts/{sha256}`: 201 when the tar is stored and verified, 400 if it
-/// is not what the hash says, 413 if it is too large.
+/// Upload a build context
+///
+/// A tar. It is kept only if it is what the hash says.
+#[utoipa::path(put, path = "/contexts/{hash}", tag = "contexts", params(("hash" = String, Path, description = "SHA-256 of the tar, 64 hexadecimal digits")), request_body(content = Vec<u8>, content_type = "application/x-tar"), responses((status = 201, description = "It is stored and verified")))]
 pub async fn put(
     State(app): State<App>,
     caller: Caller,
@@ -40,6 +43,7 @@ pub async fn put(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     caller.must(Permission::WriteSnapshots)?;
+    caller.not_suspended(&app.view)?;
     let (name, digest) = parse(&hash)?;
     let limit = app.config.limits.context_bytes;
     let size =

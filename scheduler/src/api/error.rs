@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use slipway_api::types::ErrorBody;
 
-use crate::{credentials, ledger, logs, validate};
+use crate::{accounts, credentials, ledger, logs, validate};
 
 /// An error answer: status, stable code and text for the user.
 #[derive(Debug, Clone)]
@@ -87,6 +87,15 @@ impl From<validate::Error> for ApiError {
             validate::Error::ClassNotInRegion { .. } => {
                 (StatusCode::BAD_REQUEST, "class_not_in_region")
             }
+            validate::Error::RegionNotAllowed { .. } => {
+                (StatusCode::FORBIDDEN, "region_not_allowed")
+            }
+            validate::Error::Suspended { .. } => (StatusCode::FORBIDDEN, "suspended"),
+            validate::Error::NoSuchSandboxClass { .. } => {
+                (StatusCode::BAD_REQUEST, "class_not_in_region")
+            }
+            validate::Error::NoSuchGpu { .. } => (StatusCode::BAD_REQUEST, "gpu_not_in_region"),
+            validate::Error::GpuQuota { .. } => (StatusCode::BAD_REQUEST, "quota_exceeded"),
             validate::Error::TooLarge { .. } => (StatusCode::BAD_REQUEST, "limit_exceeded"),
             validate::Error::Malformed(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         };
@@ -129,6 +138,20 @@ impl From<credentials::Error> for ApiError {
     }
 }
 
+impl From<accounts::Error> for ApiError {
+    fn from(error: accounts::Error) -> Self {
+        use accounts::Error as E;
+        let (status, code) = match &error {
+            E::BadName(_) | E::Expired => (StatusCode::BAD_REQUEST, "bad_request"),
+            E::OrganizationExists(_) | E::KeyExists(_) => (StatusCode::CONFLICT, "name_taken"),
+            E::NoOrganization(_) => (StatusCode::NOT_FOUND, "organization_not_found"),
+            E::NoKey(_) => (StatusCode::NOT_FOUND, "api_key_not_found"),
+            E::Write { .. } => return Self::unavailable(&error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
 impl From<logs::Error> for ApiError {
     fn from(error: logs::Error) -> Self {
         match &error {
@@ -159,11 +182,18 @@ pub async fn error_bodies(request: Request, next: Next) -> Response {
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
+    let mut headers = response.headers().clone();
     let error = match response.extensions().get::<ApiError>() {
         Some(error) => error.clone(),
         None => foreign(response).await,
     };
-    answer(path, error)
+    let mut answer = answer(path, error);
+    // What is said beside the body stays, such as the methods that there are.
+    for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    answer.headers_mut().extend(headers);
+    answer
 }
 
 /// An error of axum itself: no such route, a body that is not JSON.

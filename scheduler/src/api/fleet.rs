@@ -2,25 +2,39 @@
 
 use axum::Json;
 use axum::extract::State;
+use slipway_api::account::Health;
 use slipway_api::own::{RegionStatus, Worker};
 use slipway_domain::job::JobState;
 use slipway_domain::worker::{Gpu, WorkerRecord};
 
 use super::{ApiError, App, Caller};
 
-/// `GET /api/health`: 200 while requests can be served, 503 without NATS.
-pub async fn health(State(app): State<App>) -> Result<Json<serde_json::Value>, ApiError> {
+/// Whether the server works
+///
+/// 503 without NATS.
+#[utoipa::path(get, path = "/health", tag = "server", security(()), responses((status = 200, body = Health)))]
+pub async fn health(State(app): State<App>) -> Result<Json<Health>, ApiError> {
     app.ledger.check_connected()?;
-    Ok(Json(serde_json::json!({ "status": "ok" })))
+    Ok(Json(Health { status: "ok".to_owned() }))
 }
 
-/// `GET /workers`: every live worker.
+/// Whether the server can take requests
+///
+/// 503 without NATS.
+#[utoipa::path(get, path = "/health/ready", tag = "server", security(()), responses((status = 200, body = Health)))]
+pub async fn ready(state: State<App>) -> Result<Json<Health>, ApiError> {
+    health(state).await
+}
+
+/// List the workers that are alive
+#[utoipa::path(get, path = "/workers", tag = "fleet", responses((status = 200, body = Vec<Worker>)))]
 pub async fn workers(State(app): State<App>, _caller: Caller) -> Json<Vec<Worker>> {
     let workers = app.view.fleet().workers().map(worker).collect();
     Json(workers)
 }
 
-/// `GET /regions`: every region, with what is going on there.
+/// List the regions with what is going on there
+#[utoipa::path(get, path = "/regions", tag = "fleet", responses((status = 200, body = Vec<RegionStatus>)))]
 pub async fn regions(State(app): State<App>, _caller: Caller) -> Json<Vec<RegionStatus>> {
     let (records, fleet) = (app.view.records(), app.view.fleet());
     let status = app.config.regions.iter().map(|(region, config)| {

@@ -12,7 +12,8 @@ use slipway_domain::{JobId, LogSeq};
 
 use super::{ApiError, App, Caller, present, sse};
 
-/// `GET /jobs/{id}`.
+/// Read a job
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -22,7 +23,8 @@ pub async fn read(
 }
 
 /// Query of a job's log.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct LogQuery {
     /// Only entries after this sequence number.
     after: Option<u64>,
@@ -30,9 +32,12 @@ pub struct LogQuery {
     follow: Option<bool>,
 }
 
-/// `GET /jobs/{id}/logs`: server-sent events, one per entry, whose id is the
-/// entry's sequence number. Resume with the `Last-Event-ID` header (HTML,
-/// section 9.2) or with `?after=`. The last event is `end`.
+/// The log of a job
+///
+/// Server-sent events, one per entry, whose id is the entry's sequence number.
+/// Resume with the `Last-Event-ID` header (HTML, section 9.2) or with `after`. The
+/// last event is `end`.
+#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = String, Path, description = "UUID"), LogQuery), responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub async fn logs(
     State(app): State<App>,
     caller: Caller,

@@ -4,14 +4,21 @@
 //! Owns routes, authentication and the form of answers. Refuses decisions: what
 //! may happen to a snapshot is the lifecycle's, what is stored is the ledger's.
 
+mod absent;
+mod admin;
+mod api_keys;
 mod auth;
 mod contexts;
+mod doc;
 mod error;
 mod fleet;
 mod jobs;
+mod organizations;
 pub(crate) mod present;
 mod push_access;
+mod rate;
 mod registries;
+mod server;
 mod snapshots;
 mod sse;
 mod storage;
@@ -20,19 +27,26 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Router, middleware};
+use jiff::Timestamp;
 use slipway_bus::Bucket;
 use slipway_uploads::Contexts;
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use auth::Caller;
 pub use error::ApiError;
+pub use rate::Limiter;
 
+use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::credentials::Registries;
+use crate::general::General;
 use crate::ledger::Ledger;
 use crate::logs::Logs;
 use crate::view::View;
@@ -56,6 +70,14 @@ pub struct App {
     pub contexts: Contexts,
     /// How clients of S3 bring them.
     pub uploads: slipway_uploads::Access,
+    /// Organizations and API keys, to change them.
+    pub accounts: Accounts,
+    /// Images that everybody may read.
+    pub general: Arc<General>,
+    /// Counts requests, if they are limited.
+    pub limiter: Option<Limiter>,
+    /// When this process started.
+    pub started_at: Timestamp,
     /// Secrets for pushes to the regions' registries.
     pub push_tokens: Bucket,
     /// Cancelled when the process stops: answers that would go on end then.
@@ -72,9 +94,13 @@ pub fn router(app: App) -> Router {
         HeaderName::from_static("x-daytona-api-version"),
         version,
     );
+    let (described, _) = routes().split_for_parts();
     Router::new()
-        .nest("/api", daytona())
-        .nest("/api/v1", own())
+        .merge(described)
+        .nest("/api", absent::routes())
+        .route("/api/openapi.json", get(doc::json))
+        .route("/api/docs", get(doc::page))
+        .layer(middleware::from_fn_with_state(app.clone(), rate::limit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(error::error_bodies))
         .layer(version)
@@ -82,29 +108,57 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-fn daytona() -> Router<App> {
-    Router::new()
-        .route("/docker-registry", get(registries::list).post(registries::create))
-        .route(
-            "/docker-registry/{id}",
-            get(registries::read).patch(registries::update).delete(registries::remove),
-        )
-        .route("/health", get(fleet::health))
-        .route("/docker-registry/registry-push-access", get(push_access::read))
-        .route("/object-storage/push-access", get(storage::read))
-        .route("/snapshots", get(snapshots::list).post(snapshots::create))
-        .route("/snapshots/{id_or_name}", get(snapshots::read).delete(snapshots::remove))
-        .route("/snapshots/{id_or_name}/build-logs", get(snapshots::build_logs))
-        .route("/snapshots/{id_or_name}/build-logs-url", get(snapshots::build_logs_url))
+/// The description of every route, as the handlers give it.
+fn description() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
 }
 
-fn own() -> Router<App> {
-    Router::new()
-        .route("/contexts/{hash}", get(contexts::head).put(contexts::put))
-        .route("/jobs/{id}", get(jobs::read))
-        .route("/jobs/{id}/logs", get(jobs::logs))
-        .route("/regions", get(fleet::regions))
-        .route("/regions/{region}/rotate-key", post(registries::rotate_key))
-        .route("/registry-credentials/{id}/test", post(registries::test))
-        .route("/workers", get(fleet::workers))
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(doc::Document::openapi())
+        .nest("/api", daytona())
+        .nest("/api/v1", own())
+}
+
+fn daytona() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(admin::can_cleanup_image))
+        .routes(routes!(admin::set_default_registry))
+        .routes(routes!(admin::set_general))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::current))
+        .routes(routes!(api_keys::read, api_keys::revoke))
+        .routes(routes!(fleet::health))
+        .routes(routes!(fleet::ready))
+        .routes(routes!(organizations::list))
+        .routes(routes!(organizations::me))
+        .routes(routes!(organizations::read))
+        .routes(routes!(organizations::usage))
+        .routes(routes!(push_access::read))
+        .routes(routes!(registries::list, registries::create))
+        .routes(routes!(registries::read, registries::update, registries::remove))
+        .routes(routes!(server::config))
+        .routes(routes!(server::regions))
+        .routes(routes!(server::shared_regions))
+        .routes(routes!(snapshots::build_logs))
+        .routes(routes!(snapshots::build_logs_url))
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::read, snapshots::remove))
+        .routes(routes!(storage::read))
+}
+
+fn own() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(api_keys::list_of, api_keys::create_for))
+        .routes(routes!(api_keys::revoke_of))
+        .routes(routes!(contexts::head, contexts::put))
+        .routes(routes!(fleet::regions))
+        .routes(routes!(fleet::workers))
+        .routes(routes!(jobs::logs))
+        .routes(routes!(jobs::read))
+        .routes(routes!(organizations::list_all, organizations::create))
+        .routes(routes!(organizations::resume))
+        .routes(routes!(organizations::set_limits))
+        .routes(routes!(organizations::suspend))
+        .routes(routes!(registries::rotate_key))
+        .routes(routes!(registries::test))
 }

@@ -6,6 +6,8 @@ use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::spec::{JobKind, JobSpec};
 
+use crate::general;
+use crate::validate::CONTAINER;
 use crate::view::{Fleet, View};
 
 /// Bytes of a gibibyte.
@@ -34,12 +36,13 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
     };
     let reference = image.and_then(|image| {
         let registry = fleet.registry(&record.region)?;
-        Some(format!("{registry}/{}/snapshots@{}", record.organization, image.digest))
+        let repository = if record.general { general::REPOSITORY } else { "snapshots" };
+        Some(format!("{registry}/{}/{repository}@{}", record.organization, image.digest))
     });
     Snapshot {
         id: record.id.to_string(),
         organization_id: record.organization.to_string(),
-        general: false,
+        general: record.general,
         name: record.name.clone(),
         image_name,
         state: state.to_owned(),
@@ -47,6 +50,7 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
         entrypoint: chosen.or(entrypoint),
         cpu: record.resources.cpu,
         gpu: record.resources.gpu,
+        gpu_type: record.resources.gpu_type.map(|kind| kind.to_string()),
         mem: record.resources.memory,
         disk: record.resources.disk,
         error_reason: record.state.failure().map(|failure| failure.message.clone()),
@@ -56,6 +60,7 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
         source_sandbox_id: None,
         build_info: build_info(record),
         region_ids: vec![record.region.to_string()],
+        sandbox_class: CONTAINER.to_owned(),
         reference,
         digest: image.map(|image| image.digest.to_string()),
         job_id: Some(record.job.to_string()),

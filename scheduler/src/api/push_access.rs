@@ -17,20 +17,25 @@ use uuid::Uuid;
 use super::{ApiError, App, Caller};
 
 /// Query of `registry-push-access`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// Where to push; default: the default region.
     region_id: Option<String>,
 }
 
-/// `GET /docker-registry/registry-push-access`: 200 with a new secret each time.
+/// A secret for pushes to a region's registry
+///
+/// A new one each time, good for an hour.
+#[utoipa::path(get, path = "/docker-registry/registry-push-access", tag = "registries", params(Wanted), responses((status = 200, body = RegistryPushAccess)))]
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
     Query(wanted): Query<Wanted>,
 ) -> Result<([(HeaderName, &'static str); 1], Json<RegistryPushAccess>), ApiError> {
-    caller.must(Permission::WriteSnapshots)?;
+    caller.must_any(&[Permission::WriteSnapshots, Permission::WriteSandboxes])?;
+    caller.not_suspended(&app.view)?;
     let region = region(&app, wanted.region_id)?;
     let registry_url = app.view.fleet().registry(&region).map(ToOwned::to_owned);
     let registry_url = registry_url.ok_or_else(|| no_registry(&region))?;

@@ -10,7 +10,8 @@ use slipway_domain::organization::Permission;
 
 use super::{ApiError, App, Caller};
 
-/// `POST /docker-registry`: 201 with the credential, without its password.
+/// Store a registry credential
+#[utoipa::path(post, path = "/docker-registry", tag = "registries", responses((status = 201, body = DockerRegistry)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -21,12 +22,14 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(present(&record))))
 }
 
-/// `GET /docker-registry`: newest first.
+/// List registry credentials, newest first
+#[utoipa::path(get, path = "/docker-registry", tag = "registries", responses((status = 200, body = Vec<DockerRegistry>)))]
 pub async fn list(State(app): State<App>, caller: Caller) -> Json<Vec<DockerRegistry>> {
     Json(app.registries.list(caller.organization).iter().map(present).collect())
 }
 
-/// `GET /docker-registry/{id}`.
+/// Read a registry credential
+#[utoipa::path(get, path = "/docker-registry/{id}", tag = "registries", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = DockerRegistry)))]
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -36,7 +39,8 @@ pub async fn read(
     Ok(Json(present(&entry.value)))
 }
 
-/// `PATCH /docker-registry/{id}`.
+/// Change a registry credential
+#[utoipa::path(patch, path = "/docker-registry/{id}", tag = "registries", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = DockerRegistry)))]
 pub async fn update(
     State(app): State<App>,
     caller: Caller,
@@ -48,7 +52,8 @@ pub async fn update(
     Ok(Json(present(&record)))
 }
 
-/// `DELETE /docker-registry/{id}`: 204.
+/// Delete a registry credential
+#[utoipa::path(delete, path = "/docker-registry/{id}", tag = "registries", params(("id" = String, Path, description = "UUID")), responses((status = 204, description = "It is gone")))]
 pub async fn remove(
     State(app): State<App>,
     caller: Caller,
@@ -60,13 +65,15 @@ pub async fn remove(
 }
 
 /// Query of `test`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Where {
     /// The region in which to try; any if absent.
     region: Option<String>,
 }
 
-/// `POST /v1/registry-credentials/{id}/test`.
+/// Have a worker try a registry credential
+#[utoipa::path(post, path = "/registry-credentials/{id}/test", tag = "registries", params(("id" = String, Path, description = "UUID or name"), Where), responses((status = 200, body = CredentialTest)))]
 pub async fn test(
     State(app): State<App>,
     caller: Caller,
@@ -78,7 +85,8 @@ pub async fn test(
     Ok(Json(app.registries.test(caller.organization, &id, region).await?))
 }
 
-/// `POST /v1/regions/{region}/rotate-key`.
+/// Give a region a new key
+#[utoipa::path(post, path = "/regions/{region}/rotate-key", tag = "registries", params(("region" = String, Path, description = "Region")), responses((status = 200, body = KeyRotation)))]
 pub async fn rotate_key(
     State(app): State<App>,
     caller: Caller,

@@ -19,7 +19,11 @@ use slipway_domain::snapshot::SnapshotRecord;
 use super::{ApiError, App, Caller, present};
 use crate::{logs, submit};
 
-/// `POST /snapshots`: 200 with the snapshot, which a worker builds from now on.
+/// Make a snapshot
+///
+/// From a Dockerfile or from a registry image. The answer comes at once; a worker
+/// makes the snapshot from now on.
+#[utoipa::path(post, path = "/snapshots", tag = "snapshots", responses((status = 200, body = Snapshot)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -31,7 +35,10 @@ pub async fn create(
     Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
 }
 
-/// `GET /snapshots`.
+/// List snapshots
+///
+/// The organization's own, then general ones of others.
+#[utoipa::path(get, path = "/snapshots", tag = "snapshots", params(ListSnapshots), responses((status = 200, body = PaginatedSnapshots)))]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -47,15 +54,25 @@ pub async fn list(
     }
     let order = Order::parse(&query)?;
     let needle = query.name.as_deref().map(str::to_lowercase);
+    let own = caller.organization;
+    let organization = app.view.accounts().organizations.get(&own).cloned();
     let records = app.view.records();
+    let foreign = records.general().filter(|entry| entry.value.organization != own);
     let mut found: Vec<&SnapshotRecord> = records
-        .of(&caller.organization)
+        .of(&own)
+        .chain(foreign)
         .map(|entry| &*entry.value)
         .filter(|record| {
             needle.as_ref().is_none_or(|needle| record.name.to_lowercase().contains(needle))
         })
+        .filter(|record| {
+            organization.as_ref().is_none_or(|organization| organization.may_use(&record.region))
+        })
+        // Slipway makes no snapshots from sandboxes.
+        .filter(|_| query.source_sandbox_id.is_none())
         .collect();
-    found.sort_by(|a, b| order.compare(a, b));
+    let is_foreign = |record: &SnapshotRecord| record.organization != own;
+    found.sort_by(|a, b| is_foreign(a).cmp(&is_foreign(b)).then_with(|| order.compare(a, b)));
     let total = found.len() as u64;
     let start = usize::try_from((page - 1).saturating_mul(limit)).unwrap_or(usize::MAX);
     let fleet = app.view.fleet();
@@ -65,18 +82,26 @@ pub async fn list(
     Ok(Json(PaginatedSnapshots { items, total, page, total_pages: total.div_ceil(limit) }))
 }
 
-/// `GET /snapshots/{id or name}`.
+/// Read a snapshot
+#[utoipa::path(get, path = "/snapshots/{id_or_name}", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded")), responses((status = 200, body = Snapshot)))]
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
     Path(id_or_name): Path<String>,
 ) -> Result<Json<Snapshot>, ApiError> {
-    let record = find(&app, &caller, &id_or_name)?;
+    let record = {
+        let records = app.view.records();
+        let entry = records.visible(&caller.organization, &id_or_name);
+        entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value.clone()
+    };
     Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
 }
 
-/// `DELETE /snapshots/{id or name}`: cancels a running build and removes.
+/// Delete a snapshot
+///
+/// A running build is cancelled.
+#[utoipa::path(delete, path = "/snapshots/{id_or_name}", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded")), responses((status = 200, description = "It is being removed")))]
 pub async fn remove(
     State(app): State<App>,
     caller: Caller,
@@ -84,11 +109,16 @@ pub async fn remove(
 ) -> Result<StatusCode, ApiError> {
     caller.must(Permission::DeleteSnapshots)?;
     let record = find(&app, &caller, &id_or_name)?;
+    if record.general {
+        let message = "You cannot delete a general snapshot";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "general_snapshot", message));
+    }
     app.ledger.remove(record.id).await?;
     Ok(StatusCode::OK)
 }
 
-/// `GET /snapshots/{id or name}/build-logs-url`.
+/// Where the log of a snapshot is
+#[utoipa::path(get, path = "/snapshots/{id_or_name}/build-logs-url", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded")), responses((status = 200, body = Url)))]
 pub async fn build_logs_url(
     State(app): State<App>,
     caller: Caller,
@@ -100,15 +130,18 @@ pub async fn build_logs_url(
 }
 
 /// Query of `build-logs`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct BuildLogs {
     /// Whether to wait for what comes.
     #[serde(default)]
     follow: bool,
 }
 
-/// `GET /snapshots/{id or name}/build-logs`: the log's lines as plain bytes.
-/// With `follow=true` the answer ends when the job does.
+/// The log of a snapshot
+///
+/// Its lines as plain bytes. With `follow=true` the answer ends when the job does.
+#[utoipa::path(get, path = "/snapshots/{id_or_name}/build-logs", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded"), BuildLogs), responses((status = 200, body = String, content_type = "application/octet-stream")))]
 pub async fn build_logs(
     State(app): State<App>,
     caller: Caller,

@@ -11,13 +11,16 @@ use slipway_uploads::AccessError;
 
 use super::{ApiError, App, Caller};
 
-/// `GET /object-storage/push-access`: 200 with new keys each time, 503 where no
-/// way to upload is configured.
+/// Keys for uploads of build contexts
+///
+/// New ones each time, good for an hour. 503 where no way to upload is configured.
+#[utoipa::path(get, path = "/object-storage/push-access", tag = "contexts", responses((status = 200, body = StorageAccess)))]
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<([(HeaderName, &'static str); 1], Json<StorageAccess>), ApiError> {
-    caller.must(Permission::WriteSnapshots)?;
+    caller.must_any(&[Permission::WriteSnapshots, Permission::WriteSandboxes])?;
+    caller.not_suspended(&app.view)?;
     let grant = app.uploads.grant(caller.organization, Timestamp::now()).map_err(refusal)?;
     let access = StorageAccess {
         access_key: grant.access_key,

@@ -4,17 +4,16 @@
 //! writes, so that a caller reads what it wrote. Invariant: an entry never goes
 //! back to an older revision.
 
+mod accounts;
 mod credentials;
 mod fleet;
 mod records;
 
-use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use slipway_domain::OrganizationId;
-use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use tokio::sync::watch;
 
+pub use accounts::Accounts;
 pub use credentials::Credentials;
 pub use fleet::Fleet;
 pub use records::{Entry, Key, Records, Value, Watched};
@@ -27,15 +26,6 @@ pub struct View {
     accounts: RwLock<Accounts>,
     credentials: RwLock<Credentials>,
     changed: watch::Sender<u64>,
-}
-
-/// Organizations and API keys.
-#[derive(Debug, Default)]
-pub struct Accounts {
-    /// By id.
-    pub organizations: HashMap<OrganizationId, OrganizationRecord>,
-    /// By the hash of the key.
-    pub api_keys: HashMap<String, ApiKeyRecord>,
 }
 
 impl Default for View {

@@ -69,6 +69,8 @@ pub struct Records {
     open: HashSet<JobId>,
     /// Snapshots that a reconciler has yet to remove.
     removing: HashSet<SnapshotId>,
+    /// Snapshots that every organization may use.
+    general: HashSet<SnapshotId>,
     /// The last revision that the watch brought.
     watched: u64,
 }
@@ -99,6 +101,31 @@ impl Records {
     ) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
         let names = self.names.get(organization).into_iter().flat_map(BTreeMap::values);
         names.filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// Snapshots that every organization may use.
+    pub fn general(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        self.general.iter().filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// A snapshot that an organization may see: its own of that name, else a
+    /// general one of that name, else its own or a general one by id.
+    #[must_use]
+    pub fn visible(
+        &self,
+        organization: &OrganizationId,
+        id_or_name: &str,
+    ) -> Option<&Entry<SnapshotRecord>> {
+        let own = self.names.get(organization).and_then(|names| names.get(id_or_name));
+        if let Some(id) = own {
+            return self.snapshots.get(id);
+        }
+        let mut named = self.general().filter(|entry| entry.value.name == id_or_name);
+        let oldest = named.next().map(|first| named.fold(first, older));
+        let by_id = || self.snapshots.get(&id_or_name.parse().ok()?);
+        oldest.or_else(|| {
+            by_id().filter(|entry| entry.value.organization == *organization || entry.value.general)
+        })
     }
 
     /// A job by id.
@@ -153,6 +180,11 @@ impl Records {
         if record.state == slipway_domain::snapshot::SnapshotState::Removing {
             self.removing.insert(id);
         }
+        if record.general {
+            self.general.insert(id);
+        } else {
+            self.general.remove(&id);
+        }
         self.names.entry(record.organization).or_default().insert(record.name.clone(), id);
         self.snapshots.insert(id, Entry { value: Arc::new(record), revision });
     }
@@ -190,6 +222,7 @@ impl Records {
             return;
         }
         self.removing.remove(id);
+        self.general.remove(id);
         let Some(gone) = self.snapshots.remove(id) else { return };
         let organization = gone.value.organization;
         if let Some(names) = self.names.get_mut(&organization) {
@@ -218,6 +251,15 @@ impl Records {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// The older of two snapshots.
+fn older<'a>(
+    one: &'a Entry<SnapshotRecord>,
+    other: &'a Entry<SnapshotRecord>,
+) -> &'a Entry<SnapshotRecord> {
+    let age = |entry: &Entry<SnapshotRecord>| (entry.value.created_at, entry.value.id);
+    if age(other) < age(one) { other } else { one }
 }
 
 #[cfg(test)]

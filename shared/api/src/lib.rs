@@ -4,6 +4,7 @@
 //! additions ([`own`]). Refuses behaviour: what a request means is decided by
 //! the scheduler. Invariant: fields are only ever added. [`Client`] speaks both.
 
+pub mod account;
 pub mod client;
 pub mod events;
 pub mod own;

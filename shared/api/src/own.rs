@@ -4,11 +4,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_domain::failure::Failure;
+use utoipa::ToSchema;
 
 use crate::types::CreateSnapshot;
 
 /// `GET /api/v1/jobs/{id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
     /// UUID.
@@ -28,6 +29,7 @@ pub struct Job {
     /// Why it waits, for example `no worker of class gpu in eu`.
     pub waiting: Option<String>,
     /// Why it ended badly, if it did.
+    #[schema(value_type = Option<FailureBody>)]
     pub failure: Option<Failure>,
     /// Every attempt so far, oldest first.
     pub attempts: Vec<Attempt>,
@@ -41,8 +43,36 @@ pub struct Job {
     pub updated_at: Timestamp,
 }
 
+/// Why something failed (for the description of the API: [`Failure`] travels).
+#[derive(Debug, ToSchema)]
+#[schema(as = Failure, rename_all = "camelCase")]
+#[allow(dead_code, reason = "it describes what another type serialises to")]
+struct FailureBody {
+    /// What went wrong, for example `run_failed`.
+    kind: String,
+    /// What happened and what to do.
+    message: String,
+    /// The place in the Dockerfile, if there is one.
+    location: Option<LocationBody>,
+    /// Exit code of the process that failed, if one did.
+    exit_code: Option<u32>,
+}
+
+/// A place in a Dockerfile, from 1.
+#[derive(Debug, ToSchema)]
+#[schema(as = Location)]
+#[allow(dead_code, reason = "it describes what another type serialises to")]
+struct LocationBody {
+    /// First line.
+    line: u32,
+    /// Column, where it is known.
+    column: Option<u32>,
+    /// The text of the lines meant.
+    snippet: String,
+}
+
 /// One attempt of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// From 1.
@@ -54,11 +84,12 @@ pub struct Attempt {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// Why it ended without an image.
+    #[schema(value_type = Option<FailureBody>)]
     pub failure: Option<Failure>,
 }
 
 /// `GET /api/v1/workers`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Worker {
     /// Its name.
@@ -86,7 +117,7 @@ pub struct Worker {
 }
 
 /// `GET /api/v1/regions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionStatus {
     /// Its name.
@@ -108,7 +139,7 @@ pub struct RegionStatus {
 }
 
 /// Request of the NATS service `slipway.submit`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubmitRequest {
     /// The API key that pays for it.
@@ -118,7 +149,7 @@ pub struct SubmitRequest {
 }
 
 /// Answer of the NATS service `slipway.submit`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubmitResponse {
     /// The new snapshot.
@@ -129,7 +160,7 @@ pub struct SubmitResponse {
 
 /// Request of the NATS service `slipway.authorize`: may this key use the
 /// region's registry? Only the hash of the key travels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizeRequest {
     /// SHA-256 of the key, hex.
@@ -141,7 +172,7 @@ pub struct AuthorizeRequest {
 }
 
 /// Answer of the NATS service `slipway.authorize`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizeResponse {
     /// Whose key it is; null if it is no valid key.
@@ -156,7 +187,7 @@ pub struct AuthorizeResponse {
 }
 
 /// Request of the NATS service `slipway.used`: a registry gave out a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedRequest {
     /// Whose repository it was in.
@@ -168,7 +199,7 @@ pub struct UsedRequest {
 }
 
 /// Answer of the NATS service `slipway.used`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedResponse {
     /// How many snapshots have this image.

@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// A registry credential, as every endpoint answers it (`DockerRegistry`). The
 /// password is never among it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DockerRegistry {
     /// UUID.
@@ -29,7 +30,7 @@ pub struct DockerRegistry {
 }
 
 /// `POST /api/docker-registry`, and `PATCH /api/docker-registry/{id}`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteDockerRegistry {
     /// What people call it.
@@ -40,6 +41,7 @@ pub struct WriteDockerRegistry {
     pub username: String,
     /// Password or token. Absent or empty: the old one, or none for a role.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "expose")]
+    #[schema(value_type = Option<String>)]
     pub password: Option<SecretString>,
     /// A remark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +56,7 @@ fn expose<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, 
 }
 
 /// `POST /api/v1/registry-credentials/{id}/test`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialTest {
     /// Whether the registry takes it.
@@ -68,7 +70,7 @@ pub struct CredentialTest {
 }
 
 /// `POST /api/v1/regions/{region}/rotate-key`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRotation {
     /// The region.

@@ -1,10 +1,11 @@
 //! Keys for uploads of build contexts.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/object-storage/push-access`: how to upload build contexts for an
 /// hour, with any client of S3.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageAccess {
     /// Name of the key.

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// `POST /api/snapshots`. Unknown keys are ignored, as Daytona's server does.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateSnapshot {
     /// Unique name in the organization.
@@ -24,6 +25,10 @@ pub struct CreateSnapshot {
     /// GPUs, 0 or 1, default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
+    /// The kind of GPU: one of `H100`, `H200`, `B200`, `B300`, `L40S`, `MI355X`,
+    /// `RTX-PRO-6000`, `RTX-4090` and `RTX-5090`, alone or as a list of one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub gpu_type: Option<Vec<String>>,
     /// Memory in GiB, default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u32>,
@@ -36,10 +41,29 @@ pub struct CreateSnapshot {
     /// Where; the default region if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region_id: Option<String>,
+    /// Only `container` is made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_class: Option<String>,
+}
+
+/// A list, or its one item without brackets.
+fn one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Option::<Either>::deserialize(deserializer)?.map(|either| match either {
+        Either::One(item) => vec![item],
+        Either::Many(items) => items,
+    }))
 }
 
 /// What to build. The keys after `context_hashes` are Slipway's own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateBuildInfo {
     /// The Dockerfile's text.
@@ -66,7 +90,7 @@ pub struct CreateBuildInfo {
 }
 
 /// A snapshot, as every endpoint answers it (`SnapshotDto`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// UUID.
@@ -90,6 +114,9 @@ pub struct Snapshot {
     pub cpu: u32,
     /// GPUs.
     pub gpu: u32,
+    /// The kind of GPU, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_type: Option<String>,
     /// Memory in GiB.
     pub mem: u32,
     /// Disk in GiB.
@@ -110,6 +137,9 @@ pub struct Snapshot {
     /// The regions that have it.
     #[serde(default)]
     pub region_ids: Vec<String>,
+    /// Always `container`.
+    #[serde(default = "container")]
+    pub sandbox_class: String,
     /// What an OCI client in its region pulls, `host/repository@digest`; set
     /// while it is active and a worker of its region serves the registry.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "ref")]
@@ -122,8 +152,13 @@ pub struct Snapshot {
     pub job_id: Option<String>,
 }
 
+/// The class of sandboxes that servers without this key make.
+fn container() -> String {
+    "container".to_owned()
+}
+
 /// What was built.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildInfo {
     /// The Dockerfile's text.
@@ -139,7 +174,7 @@ pub struct BuildInfo {
 }
 
 /// One page of snapshots.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PaginatedSnapshots {
     /// The snapshots.
@@ -153,8 +188,9 @@ pub struct PaginatedSnapshots {
 }
 
 /// `GET /api/snapshots`: what to list.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub struct ListSnapshots {
     /// From 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,11 +207,14 @@ pub struct ListSnapshots {
     /// `asc` or `desc` (default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
+    /// The sandbox that it was made from; there are none such here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_sandbox_id: Option<String>,
 }
 
 /// `GET /api/docker-registry/registry-push-access`: how to push images to a
 /// region's registry for a while.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPushAccess {
     /// User name for the registry.
@@ -203,14 +242,14 @@ impl std::fmt::Debug for RegistryPushAccess {
 }
 
 /// The address of something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Url {
     /// Absolute, without query.
     pub url: String,
 }
 
 /// The body of every answer that is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// Path of the request.

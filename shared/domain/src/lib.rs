@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod credential;
 pub mod failure;
+pub mod gpu;
 pub mod ids;
 pub mod image;
 pub mod job;
@@ -22,6 +23,7 @@ pub mod worker;
 
 pub use attempt::{Attempt, AttemptNumber, Nonce};
 pub use failure::{Failure, FailureKind};
+pub use gpu::GpuType;
 pub use ids::{CredentialId, JobId, OrganizationId, SnapshotId, WorkerId};
 pub use image::BuiltImage;
 pub use log::{LogEntry, LogEvent, LogMerge, LogSeq};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::gpu::GpuType;
+
 /// The work of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -118,10 +120,13 @@ pub struct Resources {
     pub memory: u32,
     /// Disk in GiB.
     pub disk: u32,
+    /// The kind of its GPU, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_type: Option<GpuType>,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu: 1, gpu: 0, memory: 1, disk: 3 }
+        Self { cpu: 1, gpu: 0, memory: 1, disk: 3, gpu_type: None }
     }
 }

@@ -46,6 +46,9 @@ pub struct SnapshotRecord {
     pub updated_at: Timestamp,
     /// When it was last used.
     pub last_used_at: Option<Timestamp>,
+    /// Whether every organization may use it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub general: bool,
 }
 
 /// Where a snapshot stands.
@@ -232,6 +235,7 @@ impl SnapshotRecord {
             created_at: now,
             updated_at: now,
             last_used_at: None,
+            general: false,
         }
     }
 }
