@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod args;
+mod chaos;
 mod connect;
 mod context;
 mod create;
@@ -105,6 +106,10 @@ pub fn run(command: Command, cli: &mut clap::Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<(), Error> {
+    if let Command::Loadtest(loadtest::Command::Chaos(args)) = command {
+        // It brings a server of its own.
+        return chaos::run(*args).await;
+    }
     let client = connect::from_environment()?;
     match command {
         Command::Snapshot(SnapshotCommand::Create(args)) => create::run(&client, args).await,

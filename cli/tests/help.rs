@@ -43,6 +43,7 @@ fn help_teaches() {
         "registry-credential test",
         "loadtest",
         "loadtest builds",
+        "loadtest chaos",
         "loadtest logs",
         "completions",
     ] {

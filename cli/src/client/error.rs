@@ -147,6 +147,17 @@ pub enum Error {
     /// The load test does not fit on the server.
     #[error("the load test was not begun")]
     Loadtest(#[source] slipway_loadtest::Error),
+    /// There is no nats-server to run chaos with.
+    #[error("no nats-server can be used")]
+    NatsServer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The chaos run came to no end; that says nothing about the system.
+    #[error("the chaos run with seed {seed} came to no end")]
+    Chaos {
+        /// Its seed.
+        seed: u64,
+        /// Why.
+        source: slipway_chaos::Error,
+    },
     /// A report cannot be written.
     #[error("writing the report `{}`", path.display())]
     Report {
@@ -183,6 +194,7 @@ impl Error {
             | Self::Dockerfile { .. }
             | Self::Ignore(_)
             | Self::Loadtest(_)
+            | Self::NatsServer(_)
             | Self::Report { .. }
             | Self::Pack(pack::Error::Root { .. })
             | Self::Api(Api::BadName(_) | Api::BadBase(_) | Api::BadKey) => Exit::Usage,

@@ -13,6 +13,7 @@ use slipway_api::Client;
 use slipway_loadtest::{Report, Run, builds, logs};
 use tokio_util::sync::CancellationToken;
 
+use super::chaos;
 use super::error::Error;
 use super::interrupt::Interrupt;
 
@@ -25,6 +26,9 @@ pub enum Command {
     /// Let many readers follow the log of one build, and compare what they got
     #[command(after_help = LOGS_HELP)]
     Logs(Logs),
+    /// Run a system of its own, hurt it, and check that nothing was lost
+    #[command(after_help = chaos::HELP)]
+    Chaos(Box<chaos::Chaos>),
 }
 
 const BUILDS_HELP: &str = "\
@@ -132,6 +136,7 @@ pub async fn run(client: Client, command: Command) -> Result<(), Error> {
             let plan = args.plan();
             out.show(&stoppable(&run, &interrupt, logs::run(&run, plan)).await?)
         }
+        Command::Chaos(args) => chaos::run(*args).await,
     }
 }
 

@@ -118,6 +118,9 @@ impl Broken {
     }
 }
 
+/// What a scheduler said of a snapshot: scheduler, state, digest.
+type Answer<'a> = (u32, Option<&'a str>, Option<&'a str>);
+
 /// A history, by what it speaks of.
 #[derive(Default)]
 struct Facts<'a> {
@@ -132,8 +135,8 @@ struct Facts<'a> {
     last_jobs: BTreeMap<&'a str, &'a JobSeen>,
     last_snapshots: BTreeMap<&'a str, &'a SnapshotSeen>,
     events: Vec<&'a EventSeen>,
-    /// By name: scheduler, state, digest.
-    answers: BTreeMap<&'a str, Vec<(u32, Option<&'a str>, Option<&'a str>)>>,
+    /// By the name of the snapshot.
+    answers: BTreeMap<&'a str, Vec<Answer<'a>>>,
     images: BTreeMap<&'a str, (&'a str, Option<&'a str>)>,
     logs: BTreeMap<&'a str, &'a What>,
 }

@@ -6,7 +6,7 @@
 
 mod child;
 mod layout;
-mod programs;
+pub mod programs;
 mod stack;
 
 use std::path::PathBuf;
