@@ -30,6 +30,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Trailers carry the whole error of a solve, with every layer of its wrapping and
+/// the Dockerfile that is at fault; by itself the client takes 16 KiB and breaks
+/// the stream at more, which looks like a lost connection.
+const MAX_TRAILERS: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
@@ -89,6 +93,7 @@ fn tuned(uri: String) -> Result<tonic::transport::Endpoint, tonic::transport::Er
     Ok(tonic::transport::Endpoint::from_shared(uri)?
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(MAX_TRAILERS)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true))

@@ -30,6 +30,15 @@ async fn a_failed_run_tells_command_exit_code_and_lines() {
 }
 
 #[tokio::test]
+async fn a_failed_run_of_a_large_dockerfile_is_told_like_any_other() {
+    // The error carries the Dockerfile: far more than 16 KiB of trailers.
+    let comment = "# a line of which there are many, as generated Dockerfiles have\n".repeat(1000);
+    let (error, place) = failed(on_base(&format!("{comment}RUN exit 42"))).await;
+    assert!(matches!(error, Error::ProcessFailed { exit_code: 42, .. }), "{error:?}");
+    assert_eq!(place, Some((1002, 1002, 1)));
+}
+
+#[tokio::test]
 async fn a_here_document_may_fail_too() {
     let (error, place) = failed(on_base("RUN <<EOF\necho one\nexit 7\nEOF")).await;
     assert!(matches!(error, Error::ProcessFailed { exit_code: 7, .. }), "{error:?}");
