@@ -233,8 +233,13 @@ async fn start_watches(
             }
         });
     };
-    let v = view.clone();
-    follow(BucketName::Records, Box::new(move |change| watch::apply_record(&v, change)));
+    let (v, l) = (view.clone(), ledger.clone());
+    let records = move |change| {
+        if let Some(job) = watch::apply_record(&v, change) {
+            l.announce(job);
+        }
+    };
+    follow(BucketName::Records, Box::new(records));
     let v = view.clone();
     follow(
         BucketName::Organizations,

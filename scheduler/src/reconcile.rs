@@ -2,8 +2,11 @@
 //! will tell.
 //!
 //! Takes no input and is idempotent. It repairs: effects that a crash swallowed,
-//! leases that ended while nobody watched, and messages that the queue lost.
+//! snapshots that did not hear of their job's move, leases that ended while nobody
+//! watched, messages that the queue lost, and what is left of creations that broke
+//! off.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::lease::Lease;
 use slipway_domain::{AttemptNumber, JobId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::GRACE;
 use crate::settle::{self, Settler};
+use crate::view::Debris;
 use crate::watch::{self, Loss};
 
 /// A job that did not move for this long is looked at.
@@ -23,20 +29,48 @@ const QUIET: SignedDuration = SignedDuration::from_secs(15);
 pub async fn run(settler: Arc<Settler>, interval: Duration, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut alone = Alone::default();
     loop {
         // Cancel-safe: an interval loses nothing when dropped.
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if shutdown.run_until_cancelled(look_over(&settler)).await.is_none() {
+        if shutdown.run_until_cancelled(look_over(&settler, &mut alone)).await.is_none() {
             return;
         }
     }
 }
 
-async fn look_over(settler: &Settler) {
+/// Records that stand alone, with when they were first seen so: a wait by the
+/// process's own clock, which no other clock upsets.
+#[derive(Debug, Default)]
+struct Alone(HashMap<Debris, Instant>);
+
+impl Alone {
+    /// Takes in what stands alone now; returns what has done so for too long.
+    fn see(&mut self, debris: Vec<Debris>, now: Instant) -> Vec<Debris> {
+        let here: HashSet<&Debris> = debris.iter().collect();
+        self.0.retain(|known, _| here.contains(known));
+        let old = debris.into_iter().filter(|debris| {
+            let first = *self.0.entry(debris.clone()).or_insert(now);
+            now.duration_since(first) >= GRACE
+        });
+        old.collect()
+    }
+}
+
+async fn look_over(settler: &Settler, alone: &mut Alone) {
     let Settler { bus, view, ledger, .. } = settler;
+    let debris = view.records().debris();
+    for debris in alone.see(debris, Instant::now()) {
+        if let Err(error) = ledger.clear(&debris).await {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(error, "what was left behind could not be cleared");
+        }
+    }
+    let owing: Vec<JobId> = view.records().owing().collect();
+    owing.into_iter().for_each(|job| ledger.announce(job));
     let now = Timestamp::now();
     let quiet: Vec<Arc<JobRecord>> = {
         let records = view.records();
@@ -104,5 +138,22 @@ async fn requeue(settler: &Settler, job: &JobRecord, waiting: AttemptNumber) {
     if let Err(error) = outcome {
         let error = slipway_runtime::telemetry::chain(&error);
         tracing::warn!(job.id = %job.id, error, "a waiting job could not be looked after");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_alone_all_the_time_is_cleared() {
+        let mut alone = Alone::default();
+        let job = |n| Debris::Job(JobId::from_uuid(uuid::Uuid::from_u128(n)));
+        let start = Instant::now();
+        assert_eq!(alone.see(vec![job(1), job(2)], start), []);
+        assert_eq!(alone.see(vec![job(2)], start + GRACE / 2), []);
+        assert_eq!(alone.see(vec![job(1), job(2)], start + GRACE), [job(2)]);
+        assert_eq!(alone.see(vec![job(1)], start + GRACE * 3 / 2), []);
+        assert_eq!(alone.see(vec![job(1)], start + GRACE * 2), [job(1)]);
     }
 }

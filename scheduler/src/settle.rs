@@ -5,15 +5,15 @@
 //! transition triggers and what repairs a crash. Invariant: every effect may be
 //! repeated without harm.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod lane;
+mod removal;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
-use slipway_blobstore::{ObjectKey, Repository, Store};
+use slipway_blobstore::Store;
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bus, bucket};
 use slipway_domain::job::{Effect, JobEvent, JobRecord, JobState};
@@ -21,22 +21,13 @@ use slipway_domain::lease::Lease;
 use slipway_domain::message::{ControlMessage, EventMessage};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{AttemptNumber, JobId, Region, WorkerId};
-use slipway_runtime::{Tasks, telemetry};
-use tokio::sync::{Semaphore, mpsc};
+use slipway_runtime::telemetry;
 
 use crate::api::present;
 use crate::ledger::{self, Ledger};
 use crate::logs::{self, Logs};
 use crate::view::{Entry, View};
 
-/// Jobs settled at the same time.
-const CONCURRENT: usize = 64;
-/// Jobs of one region closed at the same time.
-const CLOSING: usize = 8;
-/// Largest link in bytes.
-const LINK_SIZE: u64 = 64 << 10;
-/// Pause before settling again what failed.
-const RETRY: Duration = Duration::from_secs(2);
 /// For less than this the queue recognises a message that it has had.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(9);
 /// How long a closed lease stays, which only spares work: a claim under it would
@@ -89,109 +80,52 @@ enum Left {
 }
 
 impl Settler {
-    /// Settles every job announced on `work`, until shutdown.
-    ///
-    /// Two lanes: what makes a job go on or stop takes a moment and comes first;
-    /// what closes a job moves its log, and a region whose store or stream is
-    /// slow holds up only itself.
-    pub async fn run(self: Arc<Self>, mut work: mpsc::UnboundedReceiver<JobId>, tasks: Tasks) {
-        let mut lane = Lane::default();
-        let mut timers = FuturesUnordered::new();
-        let mut waiting: HashSet<JobId> = HashSet::new();
-        let (closed, mut closings) = mpsc::unbounded_channel::<(JobId, Left)>();
-        let mut closing: HashSet<JobId> = HashSet::new();
-        let limits = self.closing_limits();
-        loop {
-            // Cancel-safe: receivers and streams lose nothing when dropped.
-            let (job, left) = tokio::select! {
-                () = tasks.shutdown().cancelled() => return,
-                Some(job) = work.recv() => (job, None),
-                Some(job) = timers.next() => {
-                    waiting.remove(&job);
-                    (job, None)
-                }
-                Some((job, left)) = lane.running.next() => (job, Some(left)),
-                Some((job, left)) = closings.recv() => {
-                    closing.remove(&job);
-                    (job, Some(left))
-                }
-            };
-            match left {
-                None => lane.add(job),
-                Some(Left::Nothing) => lane.done(job),
-                Some(Left::LookAgain(pause)) => {
-                    lane.done(job);
-                    if waiting.insert(job) {
-                        timers.push(async move {
-                            tokio::time::sleep(pause).await;
-                            job
-                        });
-                    }
-                }
-                Some(Left::Closing) => {
-                    lane.done(job);
-                    if closing.insert(job) {
-                        let (settler, closed) = (self.clone(), closed.clone());
-                        let limit = self.limit_of(&limits, job);
-                        tasks.spawn("close", async move {
-                            let _slot = limit.acquire().await;
-                            let left = retry_later(job, settler.close(job).await);
-                            // The receiver is gone only when the process stops.
-                            let _stopping = closed.send((job, left));
-                        });
-                    }
-                }
-            }
-            lane.start(&self);
-        }
-    }
-
-    /// How many jobs of a region may be closed at the same time.
-    fn closing_limits(&self) -> HashMap<Region, Arc<Semaphore>> {
-        let regions = self.stores.keys().cloned();
-        regions.map(|region| (region, Arc::new(Semaphore::new(CLOSING)))).collect()
-    }
-
-    fn limit_of(&self, limits: &HashMap<Region, Arc<Semaphore>>, job: JobId) -> Arc<Semaphore> {
-        let region = self.view.records().job(&job).map(|entry| entry.value.region.clone());
-        let limit = region.and_then(|region| limits.get(&region).cloned());
-        limit.unwrap_or_else(|| Arc::new(Semaphore::new(1)))
-    }
-
     /// Does what cannot wait: sends a job that is due, stops one that is cancelled.
     async fn settle(&self, id: JobId) -> Result<Left, Error> {
+        self.ledger.follow(id).await.map_err(Error::Ledger)?;
+        self.ledger.cancel_unwanted(id).await.map_err(Error::Ledger)?;
         let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
         let record = &*job.value;
         let mut left = Left::Nothing;
         for effect in record.owed() {
             match effect {
-                Effect::Dispatch => {
-                    let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
-                    left = self.dispatch(record, snapshot.as_ref()).await?;
-                }
+                Effect::Dispatch => left = self.dispatch(record).await?,
                 Effect::StopAttempt { attempt } => self.stop(record, attempt).await?,
                 Effect::SealLog => left = Left::Closing,
             }
         }
-        let removing = self.view.records().snapshot(&record.snapshot).is_some_and(is_removing);
-        if removing && record.state.is_over() {
+        if self.removable(record).next().is_some() {
             left = Left::Closing;
         }
         Ok(left)
     }
 
-    /// Closes a job that is over: its log, and its snapshot if that is to go.
+    /// The snapshots of a job that can go now: it is over, or goes on for others.
+    fn removable(&self, job: &JobRecord) -> impl Iterator<Item = Entry<SnapshotRecord>> + use<> {
+        let records = self.view.records();
+        let followers: Vec<_> = records.followers(job.id).cloned().collect();
+        let is_free = job.state.is_over() || !followers.iter().all(is_removing);
+        followers.into_iter().filter(move |snapshot| is_free && is_removing(snapshot))
+    }
+
+    /// Closes a job that is over: its log, and its snapshots if they are to go.
     async fn close(&self, id: JobId) -> Result<Left, Error> {
         let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
         let record = &*job.value;
-        let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
         if record.owed().contains(&Effect::SealLog) {
-            self.seal(record, snapshot.as_ref()).await?;
+            self.seal(record).await?;
         }
-        if let Some(snapshot) = snapshot.filter(is_removing) {
+        for snapshot in self.removable(record) {
             self.remove(record, &snapshot).await?;
         }
         Ok(Left::Nothing)
+    }
+
+    /// What a job does, from any snapshot that stands on it.
+    fn spec(&self, job: &JobRecord) -> Option<Arc<SnapshotRecord>> {
+        let records = self.view.records();
+        let first = records.snapshot(&job.snapshot).filter(|entry| entry.value.job == job.id);
+        first.or_else(|| records.followers(job.id).next()).map(|entry| entry.value.clone())
     }
 
     /// Stops a worker that has begun what the records do not want it to do: an
@@ -213,20 +147,16 @@ impl Settler {
         self.notify(&region, &started.worker, id).await;
     }
 
-    async fn dispatch(
-        &self,
-        record: &JobRecord,
-        snapshot: Option<&Entry<SnapshotRecord>>,
-    ) -> Result<Left, Error> {
+    async fn dispatch(&self, record: &JobRecord) -> Result<Left, Error> {
         let JobState::Queued { attempt, not_before } = &record.state else {
             return Ok(Left::Nothing);
         };
         if let Some(wait) = not_before.and_then(|time| remaining(time, Timestamp::now())) {
             return Ok(Left::LookAgain(wait));
         }
-        let Some(snapshot) = snapshot else { return Ok(Left::Nothing) };
+        let Some(snapshot) = self.spec(record) else { return Ok(Left::Nothing) };
         let limit = self.time_limit.as_secs();
-        let Some(message) = record.message(&snapshot.value.source, limit) else {
+        let Some(message) = record.message(&snapshot.source, limit) else {
             return Ok(Left::Nothing);
         };
         let queue = self.bus.jobs();
@@ -254,10 +184,9 @@ impl Settler {
     /// # Errors
     /// [`Error::Dispatch`].
     pub async fn dispatch_again(&self, record: &JobRecord) -> Result<(), Error> {
-        let snapshot = self.view.records().snapshot(&record.snapshot).cloned();
-        let Some(snapshot) = snapshot else { return Ok(()) };
+        let Some(snapshot) = self.spec(record) else { return Ok(()) };
         let limit = self.time_limit.as_secs();
-        let Some(message) = record.message(&snapshot.value.source, limit) else { return Ok(()) };
+        let Some(message) = record.message(&snapshot.source, limit) else { return Ok(()) };
         let queue = self.bus.jobs();
         let published =
             queue.publish_again(&record.region, record.class, record.kind, record.id, &message);
@@ -311,12 +240,9 @@ impl Settler {
         }
     }
 
-    async fn seal(
-        &self,
-        record: &JobRecord,
-        snapshot: Option<&Entry<SnapshotRecord>>,
-    ) -> Result<(), Error> {
-        if snapshot.is_none_or(|entry| entry.value.state == SnapshotState::Removing) {
+    async fn seal(&self, record: &JobRecord) -> Result<(), Error> {
+        let is_unread = self.view.records().followers(record.id).all(is_removing);
+        if is_unread {
             // Nobody will ask for it, but those who read it now see its end.
             return self.logs.end(record).await.map_err(Error::Log);
         }
@@ -324,71 +250,6 @@ impl Settler {
         let moved = self.ledger.move_job(record.id, JobEvent::LogArchived).await;
         moved.map_err(Error::Ledger)?;
         self.logs.purge(record.id, &record.region).await.map_err(Error::Log)
-    }
-
-    /// Removes a snapshot for good: its manifest link unless another snapshot
-    /// has the same image, its log, its records. Blobs are left to the sweep of
-    /// the object store, since others may share them.
-    async fn remove(
-        &self,
-        record: &JobRecord,
-        snapshot: &Entry<SnapshotRecord>,
-    ) -> Result<(), Error> {
-        if let JobState::Succeeded { image, .. } = &record.state
-            && let Some(store) = self.stores.get(&record.region)
-            && !self.shared(&snapshot.value, &image.digest)
-            && let Ok(name) = "snapshots".parse()
-        {
-            let organization = *record.organization.as_uuid();
-            let repository = Repository { organization, name };
-            let link = ObjectKey::ManifestLink { repository, digest: image.digest };
-            self.unlink(store, &link, &snapshot.value, &image.digest)
-                .await
-                .map_err(Error::Unlink)?;
-        }
-        self.logs.delete(record).await.map_err(Error::Log)?;
-        let forgotten = self.ledger.forget(&snapshot.value, snapshot.revision).await;
-        forgotten.map_err(Error::Ledger)?;
-        tracing::info!(snapshot.id = %record.snapshot, job.id = %record.id, "snapshot removed");
-        Ok(())
-    }
-
-    /// Deletes a manifest's link, unless a snapshot with the same image came into
-    /// being meanwhile.
-    async fn unlink(
-        &self,
-        store: &Store,
-        link: &ObjectKey,
-        snapshot: &SnapshotRecord,
-        digest: &slipway_oci::Digest,
-    ) -> Result<(), slipway_blobstore::Error> {
-        let bytes = match store.get_bytes(link, LINK_SIZE).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        store.delete(link).await?;
-        if self.shared(snapshot, digest) {
-            store.put_bytes(link, bytes).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether another snapshot of the organization stands on the same image, or
-    /// may in a moment: a build that runs may have pushed it already. Then the
-    /// link stays, for the sweep of the object store.
-    fn shared(&self, snapshot: &SnapshotRecord, digest: &slipway_oci::Digest) -> bool {
-        let records = self.view.records();
-        let mut others = records
-            .of(&snapshot.organization)
-            .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
-        others.any(|other| match &other.value.state {
-            SnapshotState::Active { image } => image.digest == *digest,
-            SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
-            SnapshotState::BuildFailed { .. }
-            | SnapshotState::Error { .. }
-            | SnapshotState::Removing => false,
-        })
     }
 }
 
@@ -399,50 +260,4 @@ fn remaining(time: Timestamp, now: Timestamp) -> Option<Duration> {
 
 fn is_removing(snapshot: &Entry<SnapshotRecord>) -> bool {
     snapshot.value.state == SnapshotState::Removing
-}
-
-/// What failed is tried again after a pause.
-fn retry_later(job: JobId, outcome: Result<Left, Error>) -> Left {
-    outcome.unwrap_or_else(|error| {
-        let error = telemetry::chain(&error);
-        tracing::warn!(job.id = %job, error, "settling a job failed, trying again");
-        Left::LookAgain(RETRY)
-    })
-}
-
-/// Jobs that are being settled, each once at a time.
-#[derive(Default)]
-struct Lane {
-    running: FuturesUnordered<BoxFuture<'static, (JobId, Left)>>,
-    busy: HashSet<JobId>,
-    again: HashSet<JobId>,
-    queue: VecDeque<JobId>,
-}
-
-impl Lane {
-    /// Has a job settled, once more if it is being settled now.
-    fn add(&mut self, job: JobId) {
-        if self.busy.insert(job) {
-            self.queue.push_back(job);
-        } else {
-            self.again.insert(job);
-        }
-    }
-
-    fn done(&mut self, job: JobId) {
-        self.busy.remove(&job);
-        if self.again.remove(&job) {
-            self.add(job);
-        }
-    }
-
-    /// Starts what waits, as far as there is room.
-    fn start(&mut self, settler: &Arc<Settler>) {
-        while self.running.len() < CONCURRENT {
-            let Some(job) = self.queue.pop_front() else { return };
-            let settler = settler.clone();
-            let settle = async move { (job, retry_later(job, settler.settle(job).await)) };
-            self.running.push(settle.boxed());
-        }
-    }
 }

@@ -35,26 +35,34 @@ pub async fn follow(
     }
 }
 
-/// Applies a change of the bucket `records`.
-pub fn apply_record(view: &View, change: Change) {
+/// Applies a change of the bucket `records`. Returns the job to settle if a
+/// snapshot came that has not heard what its job has to say.
+pub fn apply_record(view: &View, change: Change) -> Option<JobId> {
     match change {
         Change::Put(entry) => {
-            if let Some(value) = record(&entry) {
-                let change = Watched::Put(Box::new(value));
-                view.change_records(|records| records.watched(change, entry.revision));
-            }
+            let value = record(&entry)?;
+            let snapshot = match &value {
+                Value::Snapshot(snapshot) => Some(snapshot.id),
+                Value::Job(_) | Value::Name { .. } => None,
+            };
+            let change = Watched::Put(Box::new(value));
+            view.change_records(|records| {
+                records.watched(change, entry.revision);
+                let snapshot = records.snapshot(&snapshot?)?;
+                records.is_behind(&snapshot.value).then_some(snapshot.value.job)
+            })
         }
         Change::Deleted { key, revision, .. } => {
-            if let Some(key) = Key::parse(&key) {
-                let change = Watched::Deleted(key);
-                view.change_records(|records| records.watched(change, revision));
-            }
+            let change = Watched::Deleted(Key::parse(&key)?);
+            view.change_records(|records| records.watched(change, revision));
+            None
         }
         Change::Reset => {
             tracing::error!("NATS lost records: reading everything again");
             view.change_records(crate::view::Records::clear);
+            None
         }
-        Change::Ready => {}
+        Change::Ready => None,
     }
 }
 
@@ -63,7 +71,7 @@ fn record(entry: &Entry) -> Option<Value> {
     let parsed = match Key::parse(&entry.key)? {
         Key::Snapshot(_) => entry.json().map(Value::Snapshot),
         Key::Job(_) => entry.json().map(Value::Job),
-        Key::Name => return None,
+        Key::Name(key) => entry.json().map(|snapshot| Value::Name { key, snapshot }),
     };
     parsed.inspect_err(|error| unreadable(&entry.key, error)).ok()
 }

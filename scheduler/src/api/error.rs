@@ -113,7 +113,7 @@ impl From<ledger::Error> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "quota_exceeded", error.to_string())
             }
             ledger::Error::SnapshotGone { id } => Self::snapshot_not_found(&id.to_string()),
-            ledger::Error::Write { .. } => Self::unavailable(&error),
+            ledger::Error::Write { .. } | ledger::Error::Read { .. } => Self::unavailable(&error),
         }
     }
 }

@@ -1,11 +1,20 @@
 //! Snapshots, names and jobs by id.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod debris;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use slipway_domain::job::JobRecord;
-use slipway_domain::snapshot::SnapshotRecord;
+use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
+use uuid::Uuid;
+
+pub use debris::{Debris, Loose};
+pub use usage::Usage;
 
 /// A record with the revision under which it is stored.
 #[derive(Debug, Clone)]
@@ -23,8 +32,8 @@ pub enum Key {
     Snapshot(SnapshotId),
     /// `job.<id>`.
     Job(JobId),
-    /// `name.<organization>.<base64url>`; the snapshot holds the same.
-    Name,
+    /// `name.<organization>.<base64url>`, whole; the snapshot holds the same.
+    Name(String),
 }
 
 impl Key {
@@ -35,7 +44,7 @@ impl Key {
         match kind {
             "snapshot" => rest.split_once('.')?.1.parse().ok().map(Self::Snapshot),
             "job" => rest.parse().ok().map(Self::Job),
-            "name" => Some(Self::Name),
+            "name" => Some(Self::Name(key.to_owned())),
             _ => None,
         }
     }
@@ -48,6 +57,13 @@ pub enum Value {
     Snapshot(SnapshotRecord),
     /// Of a job key.
     Job(JobRecord),
+    /// Of a name key.
+    Name {
+        /// The key.
+        key: String,
+        /// The snapshot that has the name.
+        snapshot: SnapshotId,
+    },
 }
 
 /// A change that the watch brought.
@@ -71,6 +87,14 @@ pub struct Records {
     removing: HashSet<SnapshotId>,
     /// Snapshots that every organization may use.
     general: HashSet<SnapshotId>,
+    /// Snapshots whose job has yet to say how it ended.
+    waiting: HashSet<SnapshotId>,
+    /// Which snapshots stand on which job.
+    followers: BTreeSet<(JobId, SnapshotId)>,
+    /// How many snapshots of which state an organization has.
+    usage: HashMap<OrganizationId, Usage>,
+    /// Names of snapshots that are not here (yet).
+    names_ahead: HashMap<SnapshotId, Loose>,
     /// The last revision that the watch brought.
     watched: u64,
 }
@@ -144,6 +168,32 @@ impl Records {
         self.removing.iter().filter_map(|id| self.snapshots.get(id))
     }
 
+    /// The snapshots that stand on a job, by id.
+    pub fn followers(&self, job: JobId) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        let (first, last) =
+            (SnapshotId::from_uuid(Uuid::nil()), SnapshotId::from_uuid(Uuid::max()));
+        let pairs = self.followers.range((job, first)..=(job, last));
+        pairs.filter_map(|(_, id)| self.snapshots.get(id))
+    }
+
+    /// How many snapshots of which state an organization has.
+    #[must_use]
+    pub fn usage(&self, organization: &OrganizationId) -> Option<&Usage> {
+        self.usage.get(organization)
+    }
+
+    /// Jobs that have told a snapshot less than they should have.
+    pub fn owing(&self) -> impl Iterator<Item = JobId> {
+        let waiting = self.waiting.iter().filter_map(|id| self.snapshots.get(id));
+        waiting.map(|entry| &entry.value).filter(|snapshot| self.is_behind(snapshot)).map(|s| s.job)
+    }
+
+    /// Whether the job of a snapshot has told it less than it should have.
+    #[must_use]
+    pub fn is_behind(&self, snapshot: &SnapshotRecord) -> bool {
+        self.jobs.get(&snapshot.job).is_some_and(|job| snapshot.follow(&job.value).is_some())
+    }
+
     /// Takes in a change that the watch brought.
     pub fn watched(&mut self, change: Watched, revision: u64) {
         match change {
@@ -159,6 +209,7 @@ impl Records {
         let known = match &value {
             Value::Snapshot(record) => self.snapshots.contains_key(&record.id),
             Value::Job(record) => self.jobs.contains_key(&record.id),
+            Value::Name { .. } => false,
         };
         if known || revision > self.watched {
             self.store(value, revision);
@@ -169,6 +220,11 @@ impl Records {
         match value {
             Value::Snapshot(record) => self.put_snapshot(record, revision),
             Value::Job(record) => self.put_job(record, revision),
+            Value::Name { key, snapshot } => {
+                if !self.snapshots.contains_key(&snapshot) {
+                    self.names_ahead.insert(snapshot, Loose { key, revision });
+                }
+            }
         }
     }
 
@@ -177,16 +233,41 @@ impl Records {
         if self.snapshots.get(&id).is_some_and(|known| known.revision >= revision) {
             return;
         }
-        if record.state == slipway_domain::snapshot::SnapshotState::Removing {
-            self.removing.insert(id);
-        }
-        if record.general {
-            self.general.insert(id);
-        } else {
-            self.general.remove(&id);
-        }
+        self.uncount(&id);
+        self.count(&record);
+        self.names_ahead.remove(&id);
         self.names.entry(record.organization).or_default().insert(record.name.clone(), id);
         self.snapshots.insert(id, Entry { value: Arc::new(record), revision });
+    }
+
+    /// Notes a snapshot in everything that is derived from snapshots.
+    fn count(&mut self, record: &SnapshotRecord) {
+        if record.state == SnapshotState::Removing {
+            self.removing.insert(record.id);
+        }
+        if record.waits() {
+            self.waiting.insert(record.id);
+        }
+        if record.general {
+            self.general.insert(record.id);
+        }
+        self.followers.insert((record.job, record.id));
+        self.usage.entry(record.organization).or_default().add(&record.state);
+    }
+
+    /// Takes back what [`Self::count`] noted of a snapshot as it is known.
+    fn uncount(&mut self, id: &SnapshotId) {
+        let Some(known) = self.snapshots.get(id).map(|entry| entry.value.clone()) else { return };
+        self.removing.remove(id);
+        self.waiting.remove(id);
+        self.general.remove(id);
+        self.followers.remove(&(known.job, *id));
+        if let Some(usage) = self.usage.get_mut(&known.organization) {
+            usage.take(&known.state);
+            if usage.is_empty() {
+                self.usage.remove(&known.organization);
+            }
+        }
     }
 
     fn put_job(&mut self, record: JobRecord, revision: u64) {
@@ -213,7 +294,9 @@ impl Records {
                     self.open.remove(id);
                 }
             }
-            Key::Name => {}
+            Key::Name(key) => {
+                self.names_ahead.retain(|_, name| name.key != *key || name.revision > revision);
+            }
         }
     }
 
@@ -221,8 +304,7 @@ impl Records {
         if self.snapshots.get(id).is_none_or(|known| known.revision >= revision) {
             return;
         }
-        self.removing.remove(id);
-        self.general.remove(id);
+        self.uncount(id);
         let Some(gone) = self.snapshots.remove(id) else { return };
         let organization = gone.value.organization;
         if let Some(names) = self.names.get_mut(&organization) {
@@ -260,54 +342,4 @@ fn older<'a>(
 ) -> &'a Entry<SnapshotRecord> {
     let age = |entry: &Entry<SnapshotRecord>| (entry.value.created_at, entry.value.id);
     if age(other) < age(one) { other } else { one }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use slipway_domain::Class;
-    use slipway_domain::job::NewJob;
-    use slipway_domain::spec::JobKind;
-
-    use super::*;
-
-    fn job(n: u128) -> JobRecord {
-        let uuid = uuid::Uuid::from_u128(n);
-        let new = NewJob {
-            id: JobId::from_uuid(uuid),
-            organization: OrganizationId::from_uuid(uuid),
-            snapshot: SnapshotId::from_uuid(uuid),
-            region: "us".parse().unwrap(),
-            class: Class::Cpu,
-            kind: JobKind::Build,
-        };
-        JobRecord::new(new, jiff::Timestamp::UNIX_EPOCH)
-    }
-
-    #[test]
-    fn an_older_revision_never_replaces_a_newer_one() {
-        let mut records = Records::default();
-        let mut newer = job(1);
-        newer.updated_at = jiff::Timestamp::from_second(9).unwrap();
-        records.put(Value::Job(newer.clone()), 5);
-        records.put(Value::Job(job(1)), 4);
-        records.watched(Watched::Deleted(Key::Job(newer.id)), 3);
-        assert_eq!(*records.job(&newer.id).unwrap().value, newer);
-        assert_eq!(records.open_jobs().count(), 1);
-        records.watched(Watched::Deleted(Key::Job(newer.id)), 6);
-        assert!(records.job(&newer.id).is_none());
-        assert_eq!(records.open_jobs().count(), 0);
-        // A read that began before the deletion does not bring it back.
-        records.put(Value::Job(newer.clone()), 5);
-        assert!(records.job(&newer.id).is_none());
-        records.put(Value::Job(newer.clone()), 7);
-        assert!(records.job(&newer.id).is_some());
-    }
-
-    #[test]
-    fn keys_of_a_newer_version_are_ignored() {
-        assert!(Key::parse("job.018f6a5e-7e7c-7b7e-8f4a-0a1b2c3d4e5f").is_some());
-        assert_eq!(Key::parse("volume.x"), None);
-        assert_eq!(Key::parse("snapshot.x"), None);
-    }
 }

@@ -71,7 +71,7 @@ impl JobRecord {
                 let mut next =
                     self.moved(JobState::Running { attempt, worker: worker.clone() }, now);
                 next.attempt_mut(attempt.number, now).worker = Some(worker);
-                Ok(Transition { next, snapshot: Some(SnapshotEvent::Started), effects: vec![] })
+                Ok(Transition { next, effects: vec![] })
             }
             Standing::Holder | Standing::Over => Ok(self.unchanged()),
         }
@@ -86,12 +86,12 @@ impl JobRecord {
     ) -> Result<Transition, IllegalTransition> {
         match self.standing(attempt)? {
             Standing::Waiting | Standing::Holder => {
-                let state = JobState::Succeeded { attempt, image: image.clone() };
+                let state = JobState::Succeeded { attempt, image };
                 let mut next = self.moved(state, now);
                 let record = next.attempt_mut(attempt.number, now);
                 record.worker = Some(worker);
                 record.ended_at = Some(now);
-                Ok(next.over(Some(SnapshotEvent::Published(image))))
+                Ok(next.over())
             }
             Standing::Over => Ok(self.unchanged()),
         }
@@ -117,15 +117,15 @@ impl JobRecord {
         record.failure = Some(failure.clone());
 
         if failure.kind.cause() == Cause::Input {
-            next.state = JobState::Failed { failure: failure.clone() };
-            return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
+            next.state = JobState::Failed { failure };
+            return Ok(next.over());
         }
         let failures = next.failures();
         if failures >= retry.max_attempts || attempt.number.get() >= MAX_ATTEMPTS {
             let message = format!("gave up after {failures} attempts: {}", failure.message);
             let failure = Failure { message, ..failure };
-            next.state = JobState::Dead { failure: failure.clone() };
-            return Ok(next.over(Some(SnapshotEvent::Failed(failure))));
+            next.state = JobState::Dead { failure };
+            return Ok(next.over());
         }
         let not_before = if failure.kind.retries_at_once() {
             None
@@ -133,7 +133,7 @@ impl JobRecord {
             Some(now + self.pause_after(attempt.number, retry))
         };
         next.state = JobState::Queued { attempt: attempt.number.next(), not_before };
-        Ok(Transition { next, snapshot: None, effects: vec![Effect::Dispatch] })
+        Ok(Transition { next, effects: vec![Effect::Dispatch] })
     }
 
     /// Attempts that failed; one that was handed back did nothing wrong.
@@ -153,7 +153,7 @@ impl JobRecord {
         let current = self.current_attempt();
         let mut next = self.moved(JobState::Cancelled, now);
         next.attempt_mut(current, now).ended_at = Some(now);
-        next.over(Some(SnapshotEvent::Cancelled))
+        next.over()
     }
 
     fn on_log_archived(&self) -> Transition {
@@ -196,13 +196,31 @@ impl JobRecord {
     }
 
     fn unchanged(&self) -> Transition {
-        Transition { next: self.clone(), snapshot: None, effects: vec![] }
+        Transition { next: self.clone(), effects: vec![] }
     }
 
     /// The transition into a state that ends the job.
-    fn over(self, snapshot: Option<SnapshotEvent>) -> Transition {
+    fn over(self) -> Transition {
         let effects = self.owed();
-        Transition { next: self, snapshot, effects }
+        Transition { next: self, effects }
+    }
+
+    /// What a snapshot that waits for this job has to hear, whatever it heard
+    /// before. It follows from the stored record alone, so that a snapshot which
+    /// missed a word catches up with the next look. (See
+    /// [`SnapshotRecord::follow`](crate::snapshot::SnapshotRecord::follow).)
+    #[must_use]
+    pub fn word(&self) -> Option<SnapshotEvent> {
+        match &self.state {
+            JobState::Queued { .. } if self.attempts.is_empty() => None,
+            // Between two attempts a snapshot stays with what the first began.
+            JobState::Queued { .. } | JobState::Running { .. } => Some(SnapshotEvent::Started),
+            JobState::Succeeded { image, .. } => Some(SnapshotEvent::Published(image.clone())),
+            JobState::Failed { failure } | JobState::Dead { failure } => {
+                Some(SnapshotEvent::Failed(failure.clone()))
+            }
+            JobState::Cancelled => Some(SnapshotEvent::Cancelled),
+        }
     }
 
     /// What the record's state asks for, and what may not have been done yet.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: at most one attempt moves a job. An event of any other attempt
 //! is refused, a repeated event changes nothing, and a job that is over stays
-//! over.
+//! over. A job's record is stored first and decides; its snapshots follow it
+//! ([`JobRecord::word`]), at once or whenever somebody looks.
 
 mod apply;
 #[cfg(test)]
@@ -17,7 +18,6 @@ use crate::ids::{JobId, OrganizationId, SnapshotId, WorkerId};
 use crate::image::BuiltImage;
 use crate::message::{self, JobMessage};
 use crate::region::{Class, Region};
-use crate::snapshot::SnapshotEvent;
 use crate::spec::{JobKind, JobSpec};
 
 /// A job as it is stored, under `job.<id>` in the bucket `records`.
@@ -213,8 +213,6 @@ pub enum Effect {
 pub struct Transition {
     /// The record to store.
     pub next: JobRecord,
-    /// What happens to the job's snapshot, to be stored with it.
-    pub snapshot: Option<SnapshotEvent>,
     /// What to do afterwards.
     pub effects: Vec<Effect>,
 }

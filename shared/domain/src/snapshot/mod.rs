@@ -3,6 +3,7 @@
 //! Invariant: a snapshot becomes active only with an image, and only by an
 //! event of the job it waits for; one that is being removed never comes back.
 
+mod follow;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -15,7 +15,7 @@ fn job_id(n: u128) -> JobId {
     JobId::from_uuid(Uuid::from_u128(n))
 }
 
-fn snapshot() -> SnapshotRecord {
+pub(super) fn snapshot() -> SnapshotRecord {
     let source = JobSpec::Build(BuildSpec {
         dockerfile: "FROM scratch".into(),
         contexts: vec![],
@@ -39,7 +39,7 @@ fn snapshot() -> SnapshotRecord {
     SnapshotRecord::new(new, NOW)
 }
 
-fn image() -> BuiltImage {
+pub(super) fn image() -> BuiltImage {
     let digest: slipway_oci::Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
     BuiltImage {
         digest,

@@ -1,0 +1,164 @@
+//! Creation: the name first, then snapshot and job side by side.
+//!
+//! Three writes, each of which may be the last one of a process. Invariants: a
+//! name is one snapshot's, which the record of the name decides; success is
+//! answered only when all three are stored. What is left of a creation that broke
+//! off is finished or swept by [`super::debris`].
+
+use std::sync::PoisonError;
+
+use slipway_bus::bucket::{self, Expected};
+use slipway_bus::topology::keys;
+use slipway_domain::job::JobRecord;
+use slipway_domain::snapshot::SnapshotRecord;
+use slipway_domain::{OrganizationId, SnapshotId};
+use tokio::time::Instant;
+
+use super::debris::GRACE;
+use super::{Error, Ledger};
+use crate::view::Value;
+
+impl Ledger {
+    /// Stores a new snapshot with its job.
+    ///
+    /// # Errors
+    /// The name is taken, the quota is used up, or something could not be
+    /// written. Then nothing stays, as far as it can be undone now.
+    pub async fn create(&self, snapshot: &SnapshotRecord, job: &JobRecord) -> Result<(), Error> {
+        self.check_connected()?;
+        let _reserved = self.reserve(snapshot)?;
+        let began = Instant::now();
+        self.take_name(snapshot).await?;
+        let stored = self.create_records(snapshot, job).await;
+        let stored = match stored {
+            // So slow that somebody may have taken the name for a leftover.
+            Ok(()) if began.elapsed() > GRACE / 2 => self.check_name(snapshot).await,
+            stored => stored,
+        };
+        if let Err(error) = stored {
+            self.undo(snapshot, job).await;
+            return Err(error);
+        }
+        self.announce(job.id);
+        Ok(())
+    }
+
+    pub(super) async fn take_name(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
+        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        match self.records.create(&name, &snapshot.id, None).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_conflict() => {
+                Err(Error::NameTaken { name: snapshot.name.clone() })
+            }
+            Err(source) => Err(Error::Write { what: "a name", source }),
+        }
+    }
+
+    pub(super) async fn create_records(
+        &self,
+        snapshot: &SnapshotRecord,
+        job: &JobRecord,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Write { what: "a new snapshot", source };
+        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        let job_key = keys::job(&job.id);
+        let stored = tokio::try_join!(
+            self.records.create(&key, snapshot, None),
+            self.records.create(&job_key, job, None),
+        );
+        let (snapshot_revision, job_revision) = stored.map_err(failed)?;
+        self.view.change_records(|records| {
+            records.put(Value::Snapshot(snapshot.clone()), snapshot_revision);
+            records.put(Value::Job(job.clone()), job_revision);
+        });
+        Ok(())
+    }
+
+    async fn check_name(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
+        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        let holder = self.read::<SnapshotId>(&name).await?;
+        if holder.is_some_and(|(holder, _)| holder == snapshot.id) {
+            return Ok(());
+        }
+        Err(Error::NameTaken { name: snapshot.name.clone() })
+    }
+
+    /// Takes back what was written of a creation that failed. If that fails, too,
+    /// the reconciler finishes or sweeps what is left.
+    async fn undo(&self, snapshot: &SnapshotRecord, job: &JobRecord) {
+        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        let undone: Result<(), bucket::Error> = async {
+            self.delete(&keys::job(&job.id)).await?;
+            self.delete(&key).await?;
+            self.drop_name(snapshot).await
+        }
+        .await;
+        if let Err(error) = undone {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(snapshot.id = %snapshot.id, error, "a creation was not undone now");
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), bucket::Error> {
+        match self.records.get(key).await? {
+            Some(entry) => self.records.delete(key, entry.revision).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up a snapshot's name, if it has it.
+    pub(super) async fn drop_name(&self, snapshot: &SnapshotRecord) -> Result<(), bucket::Error> {
+        match self.name_of(snapshot).await? {
+            Some((key, Expected::Revision(revision))) => self.records.delete(&key, revision).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The record of a snapshot's name with what to expect there, if the name is
+    /// this snapshot's.
+    pub(super) async fn name_of(
+        &self,
+        snapshot: &SnapshotRecord,
+    ) -> Result<Option<(String, Expected)>, bucket::Error> {
+        let key = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        let Some(entry) = self.records.get(&key).await? else { return Ok(None) };
+        let is_own = entry.json::<SnapshotId>()? == snapshot.id;
+        Ok(is_own.then_some((key, Expected::Revision(entry.revision))))
+    }
+
+    /// Keeps room for a snapshot until it is stored: requests that come at the
+    /// same time share the quota. (Between replicas it is only approximate.)
+    fn reserve(&self, snapshot: &SnapshotRecord) -> Result<Reserved<'_>, Error> {
+        let limit = self.limits_of(&snapshot.organization).snapshots;
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.view.records();
+        if records.find(&snapshot.organization, &snapshot.name).is_some() {
+            return Err(Error::NameTaken { name: snapshot.name.clone() });
+        }
+        let used = records.usage(&snapshot.organization).map_or(0, |usage| usage.in_use());
+        let waiting = reserved.entry(snapshot.organization).or_default();
+        if used + *waiting >= limit as usize {
+            return Err(Error::QuotaExceeded { limit });
+        }
+        *waiting += 1;
+        Ok(Reserved { ledger: self, organization: snapshot.organization })
+    }
+}
+
+/// Room for a snapshot that is being stored.
+struct Reserved<'a> {
+    ledger: &'a Ledger,
+    organization: OrganizationId,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut reserved = self.ledger.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = reserved.get_mut(&self.organization) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                reserved.remove(&self.organization);
+            }
+        }
+    }
+}

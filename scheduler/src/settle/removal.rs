@@ -1,0 +1,80 @@
+//! Removing snapshots for good.
+
+use slipway_blobstore::{ObjectKey, Repository, Store};
+use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
+
+use super::{Error, Settler};
+use crate::view::Entry;
+
+/// Largest link in bytes.
+const LINK_SIZE: u64 = 64 << 10;
+
+impl Settler {
+    /// Removes a snapshot for good: its manifest link unless another snapshot
+    /// has the same image, its log, its records. Blobs are left to the sweep of
+    /// the object store, since others may share them.
+    pub(super) async fn remove(
+        &self,
+        record: &JobRecord,
+        snapshot: &Entry<SnapshotRecord>,
+    ) -> Result<(), Error> {
+        if let JobState::Succeeded { image, .. } = &record.state
+            && let Some(store) = self.stores.get(&record.region)
+            && !self.shared(&snapshot.value, &image.digest)
+            && let Ok(name) = "snapshots".parse()
+        {
+            let organization = *record.organization.as_uuid();
+            let repository = Repository { organization, name };
+            let link = ObjectKey::ManifestLink { repository, digest: image.digest };
+            self.unlink(store, &link, &snapshot.value, &image.digest)
+                .await
+                .map_err(Error::Unlink)?;
+        }
+        if !self.ledger.is_shared(&snapshot.value) {
+            self.logs.delete(record).await.map_err(Error::Log)?;
+        }
+        let forgotten = self.ledger.forget(&snapshot.value, snapshot.revision).await;
+        forgotten.map_err(Error::Ledger)?;
+        tracing::info!(snapshot.id = %snapshot.value.id, job.id = %record.id, "snapshot removed");
+        Ok(())
+    }
+
+    /// Deletes a manifest's link, unless a snapshot with the same image came into
+    /// being meanwhile.
+    async fn unlink(
+        &self,
+        store: &Store,
+        link: &ObjectKey,
+        snapshot: &SnapshotRecord,
+        digest: &slipway_oci::Digest,
+    ) -> Result<(), slipway_blobstore::Error> {
+        let bytes = match store.get_bytes(link, LINK_SIZE).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        store.delete(link).await?;
+        if self.shared(snapshot, digest) {
+            store.put_bytes(link, bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another snapshot of the organization stands on the same image, or
+    /// may in a moment: a build that runs may have pushed it already. Then the
+    /// link stays, for the sweep of the object store.
+    fn shared(&self, snapshot: &SnapshotRecord, digest: &slipway_oci::Digest) -> bool {
+        let records = self.view.records();
+        let mut others = records
+            .of(&snapshot.organization)
+            .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
+        others.any(|other| match &other.value.state {
+            SnapshotState::Active { image } => image.digest == *digest,
+            SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
+            SnapshotState::BuildFailed { .. }
+            | SnapshotState::Error { .. }
+            | SnapshotState::Removing => false,
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! How a snapshot follows its job.
+//!
+//! A job's record is stored first, by one compare-and-set; what that means for
+//! the snapshots that wait for it is derived from the stored record. Invariant:
+//! looking again changes nothing, and looking at an older record of the job
+//! takes nothing back, so it does not matter who looks, when and how often.
+
+use super::{SnapshotRecord, SnapshotState};
+use crate::job::JobRecord;
+
+impl SnapshotRecord {
+    /// The record as its job's record wants it, or nothing if it is so already.
+    /// It moves at the time at which the job did, so whoever looks writes the
+    /// same.
+    #[must_use]
+    pub fn follow(&self, job: &JobRecord) -> Option<Self> {
+        let word = job.word()?;
+        let next = self.apply(job.id, word, job.updated_at.max(self.updated_at));
+        (next != *self).then_some(next)
+    }
+
+    /// Whether its job has yet to say how it ended.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        match &self.state {
+            SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
+            SnapshotState::Active { .. }
+            | SnapshotState::BuildFailed { .. }
+            | SnapshotState::Error { .. }
+            | SnapshotState::Removing => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jiff::{SignedDuration, Timestamp};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use crate::attempt::{Attempt, AttemptNumber, Nonce};
+    use crate::failure::{Failure, FailureKind};
+    use crate::ids::{JobId, OrganizationId, SnapshotId};
+    use crate::job::{JobEvent, JobRecord, NewJob, RetryPolicy};
+    use crate::region::Class;
+    use crate::snapshot::tests::{image, snapshot};
+    use crate::snapshot::{SnapshotEvent, SnapshotRecord};
+    use crate::spec::JobKind;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn job() -> JobRecord {
+        let new = NewJob {
+            id: JobId::from_uuid(Uuid::from_u128(1)),
+            organization: OrganizationId::from_uuid(Uuid::from_u128(1)),
+            snapshot: SnapshotId::from_uuid(Uuid::from_u128(2)),
+            region: "us".parse().unwrap(),
+            class: Class::Cpu,
+            kind: JobKind::Build,
+        };
+        JobRecord::new(new, NOW)
+    }
+
+    fn any_event() -> impl Strategy<Value = JobEvent> {
+        let worker = || "w1".parse().unwrap();
+        (1..=6_u32, 0..6_u8).prop_map(move |(number, which)| {
+            let nonce = Nonce::from_uuid(Uuid::from_u128(1));
+            let attempt = Attempt { number: AttemptNumber::new(number), nonce };
+            let failed = |kind| {
+                let failure = Failure::new(kind, "because");
+                JobEvent::Failed { attempt, worker: worker(), failure }
+            };
+            match which {
+                0 | 1 => JobEvent::Started { attempt, worker: worker() },
+                2 => JobEvent::Published { attempt, worker: worker(), image: image() },
+                3 => failed(FailureKind::RunFailed),
+                4 => failed(FailureKind::StoreUnavailable),
+                _ => JobEvent::LeaseLost { attempt },
+            }
+        })
+    }
+
+    /// Every record that the job was stored as, one after another.
+    fn history(events: Vec<JobEvent>) -> Vec<JobRecord> {
+        let mut records = vec![job()];
+        for (n, event) in events.into_iter().enumerate() {
+            let last = &records[records.len() - 1];
+            let now = NOW + SignedDuration::from_secs(n as i64);
+            if let Ok(transition) = last.apply(event, now, &RetryPolicy::default()) {
+                records.push(transition.next);
+            }
+        }
+        records
+    }
+
+    fn followed(snapshot: &SnapshotRecord, job: &JobRecord) -> SnapshotRecord {
+        snapshot.follow(job).unwrap_or_else(|| snapshot.clone())
+    }
+
+    #[test]
+    fn a_snapshot_waits_until_its_job_is_over_and_then_says_the_same() {
+        let worker = || "w1".parse().unwrap();
+        let nonce = Nonce::from_uuid(Uuid::from_u128(1));
+        let attempt = Attempt { number: AttemptNumber::FIRST, nonce };
+        let started = JobEvent::Started { attempt, worker: worker() };
+        let lost = JobEvent::LeaseLost { attempt };
+        let names: Vec<_> = history(vec![started, lost])
+            .iter()
+            .map(|job| followed(&snapshot(), job))
+            .map(|snapshot| (snapshot.state.name(), snapshot.waits()))
+            .collect();
+        assert_eq!(names, [("pending", true), ("building", true), ("building", true)]);
+        let published = JobEvent::Published { attempt, worker: worker(), image: image() };
+        let over = history(vec![published]).pop().unwrap();
+        let active = followed(&snapshot(), &over);
+        assert_eq!(active.state.image(), Some(&image()));
+        assert!(!active.waits());
+    }
+
+    proptest! {
+        /// Looks at the job's records may be missed, repeated, and come out of
+        /// order: one look at the last of them makes up for all.
+        #[test]
+        fn the_last_look_decides(
+            events in prop::collection::vec(any_event(), 0..20),
+            looks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let records = history(events);
+            let mut snapshot = snapshot();
+            for look in looks {
+                snapshot = followed(&snapshot, look.get(&records));
+            }
+            let last = &records[records.len() - 1];
+            let end = followed(&snapshot, last);
+            prop_assert_eq!(end.follow(last), None);
+            prop_assert_eq!(end.waits(), !last.state.is_over());
+            prop_assert_eq!(end.state.name(), followed(&crate::snapshot::tests::snapshot(), last).state.name());
+            for earlier in &records {
+                prop_assert_eq!(end.follow(earlier), None);
+            }
+        }
+
+        /// Nothing that the job does brings back a snapshot that is to go.
+        #[test]
+        fn removal_outlasts_every_word(events in prop::collection::vec(any_event(), 0..20)) {
+            let gone = snapshot().apply(job().id, SnapshotEvent::Remove, NOW);
+            for job in history(events) {
+                prop_assert_eq!(gone.follow(&job), None);
+            }
+        }
+    }
+}
