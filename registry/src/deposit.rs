@@ -8,6 +8,7 @@ use bytes::Bytes;
 use slipway_blobstore::{BoxError, ObjectKey, Repository};
 use slipway_oci::{Descriptor, Digest, Document, MediaType};
 
+use crate::error::Error;
 use crate::registry::Registry;
 
 /// A deposit failed.
@@ -21,6 +22,15 @@ pub enum DepositError {
         /// Why.
         #[source]
         source: BoxError,
+    },
+    /// The pool has lost what the manifest needs, though it was there before: a
+    /// sweep took it meanwhile. Bring it again, then the manifest.
+    #[error("the manifest `{digest}` needs blobs that are gone: {}", list(missing))]
+    Gone {
+        /// The manifest.
+        digest: Digest,
+        /// What it lacks.
+        missing: Vec<Digest>,
     },
     /// The manifest cannot be kept: it is none, or needs what is not there.
     #[error("the manifest `{digest}` cannot be kept")]
@@ -80,14 +90,23 @@ impl Registry {
         }
         let document =
             Document::parse(&media_type, &bytes).map_err(|error| refused(error.into()))?;
-        let complete = self.check_complete(repository, &document).await;
-        complete.map_err(|error| refused(error.into()))?;
+        match self.check_complete(repository, &document).await {
+            Ok(()) => {}
+            Err(Error::ManifestBlobUnknown(missing)) => {
+                return Err(DepositError::Gone { digest, missing });
+            }
+            Err(error) => return Err(refused(error.into())),
+        }
         let size = bytes.len() as u64;
         let stored = self.inner.store.put_bytes(&ObjectKey::Blob(digest), bytes).await;
         stored.map_err(|source| store(repository, source))?;
         let linked = self.inner.links.add_manifest(repository, &digest, size, media_type).await;
         linked.map_err(|source| store(repository, source))
     }
+}
+
+fn list(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn store(repository: &Repository, source: impl Into<BoxError>) -> DepositError {

@@ -233,10 +233,16 @@ impl Links {
                 self.cache.insert(key, link.clone()).await;
                 Ok(Some(link))
             }
-            Ok(_) => Ok(None),
-            Err(error) if error.is_not_found() => Ok(None),
+            Ok(_) => self.without_bytes(&key).await,
+            Err(error) if error.is_not_found() => self.without_bytes(&key).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The bytes of a link are lost: the next look believes no memory of it.
+    async fn without_bytes(&self, key: &ObjectKey) -> Result<Option<Link>, Error> {
+        self.cache.invalidate(key).await;
+        Ok(None)
     }
 
     async fn read<T: DeserializeOwned>(

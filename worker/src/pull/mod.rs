@@ -18,14 +18,17 @@ use slipway_domain::failure::FailureKind;
 use slipway_domain::spec::PullSpec;
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
 use slipway_oci::{Descriptor, Digest, ImageConfig, ImageReference, Platform, Verifier};
-use slipway_registry::Registry;
+use slipway_registry::{DepositError, Registry};
 use slipway_source::{Client, CredentialSource, Image, Pull};
 
 use crate::log::LogSink;
-use failure::{of_source, of_store};
+use failure::{of_deposit, of_source, of_store};
 pub(crate) use limits::Limits;
 use progress::Progress;
 use transfer::Transfer;
+
+/// How often blobs are brought that are lost before the manifest is there.
+const ROUNDS: u32 = 3;
 
 /// Pulls images.
 pub(crate) struct Puller {
@@ -79,10 +82,31 @@ impl Puller {
             progress,
         };
         let layers = distinct(&pull.image().manifest.layers);
-        let counts = transfer.layers(layers.clone(), self.limits.at_once).await?;
-        self.store_config(&pull, config_bytes).await?;
-        transfer.publish(&layers).await?;
+        let counts = self.bring(&transfer, &layers, config_bytes).await?;
         Ok(built(pull.image(), &config, counts))
+    }
+
+    /// Layers, image config, manifest, in this order. What a sweep of the pool
+    /// took between the first and the last is brought once more.
+    async fn bring(
+        &self,
+        transfer: &Transfer,
+        layers: &[Descriptor],
+        config: bytes::Bytes,
+    ) -> Result<transfer::Counts, Failure> {
+        let mut tried = 1;
+        loop {
+            let counts = transfer.layers(layers.to_vec(), self.limits.at_once).await?;
+            self.store_config(&transfer.pull, config.clone()).await?;
+            match transfer.publish(layers).await {
+                Ok(()) => return Ok(counts),
+                Err(DepositError::Gone { missing, .. }) if tried < ROUNDS => {
+                    tracing::warn!(count = missing.len(), "blobs were lost under a pull");
+                    tried += 1;
+                }
+                Err(error) => return Err(of_deposit(error)),
+            }
+        }
     }
 
     async fn store_config(&self, pull: &Pull, bytes: bytes::Bytes) -> Result<(), Failure> {

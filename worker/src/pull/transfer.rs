@@ -5,7 +5,7 @@ use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_domain::Failure;
 use slipway_domain::failure::FailureKind;
 use slipway_oci::{Descriptor, Verifier};
-use slipway_registry::Registry;
+use slipway_registry::{DepositError, Registry};
 use slipway_source::Pull;
 use tokio::task::JoinSet;
 
@@ -111,15 +111,15 @@ impl Transfer {
         stored.map(|_| ()).map_err(of_store)
     }
 
-    async fn link(&self, blob: Descriptor) -> Result<(), Failure> {
-        if self.registry.has_blob(&self.repository, &blob).await.map_err(of_deposit)? {
+    async fn link(&self, blob: Descriptor) -> Result<(), DepositError> {
+        if self.registry.has_blob(&self.repository, &blob).await? {
             return Ok(());
         }
-        self.registry.link_blob(&self.repository, &blob).await.map_err(of_deposit)
+        self.registry.link_blob(&self.repository, &blob).await
     }
 
     /// Makes the image visible: the links of its blobs, then its manifest.
-    pub(super) async fn publish(&self, layers: &[Descriptor]) -> Result<(), Failure> {
+    pub(super) async fn publish(&self, layers: &[Descriptor]) -> Result<(), DepositError> {
         let image = self.pull.image();
         let step = self.progress.begin(3, "publish").await;
         let mut blobs = layers.to_vec();
@@ -132,7 +132,7 @@ impl Transfer {
             image.media_type.clone(),
             image.bytes.clone(),
         );
-        kept.await.map_err(of_deposit)?;
+        kept.await?;
         step.end(&format!("publish {}", image.digest)).await;
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! From a real registry, pushed by skopeo.
 
+use serde_json::json;
 use slipway_blobstore::ObjectKey;
+use slipway_domain::BuiltImage;
 use slipway_domain::failure::FailureKind;
 use slipway_domain::log::StepStatus;
-use slipway_oci::{Descriptor, MediaType, Platform};
+use slipway_oci::{Descriptor, Digest, MediaType, Platform};
 use slipway_registry::ManifestReader;
 use slipway_testkit::{DockerRegistry, RegistryAuth};
 
@@ -92,9 +94,93 @@ async fn docker_schema_2_comes_through() {
     let image = format!("{}/app:v1", registry.address());
     push(&content, &root, &["--format", "v2s2"], &image).await;
     let bench = Bench::new();
-    bench.pull(&image).await.0.unwrap();
+    let built = bench.pull(&image).await.0.unwrap();
+    assert_as_in_source(&bench, &image, &built).await;
     let (again, _) = bench.pull(&format!("{}/app:v2", registry.address())).await;
     assert_eq!(again.unwrap_err().kind, FailureKind::ImageNotFound);
+}
+
+/// What the source has under a tag is what the store has under the digest:
+/// the manifest byte for byte, and so all that it names by digest.
+async fn assert_as_in_source(bench: &Bench, image: &str, built: &BuiltImage) {
+    let ran = tokio::process::Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{image}")])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(Digest::sha256(&ran.stdout), built.digest);
+    let stored = bench.store.get_bytes(&ObjectKey::Blob(built.digest), 4 << 20).await.unwrap();
+    assert_eq!(stored, ran.stdout);
+    let manifest: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), built.layers as usize);
+    for blob in layers.iter().chain([&manifest["config"]]) {
+        let digest: Digest = blob["digest"].as_str().unwrap().parse().unwrap();
+        let bytes = bench.store.get_bytes(&ObjectKey::Blob(digest), 1 << 20).await.unwrap();
+        assert_eq!(Digest::sha256(&bytes), digest);
+    }
+}
+
+/// As images of Docker-in-Docker and k3s are made: dozens of layers, some of
+/// them empty and listed many times, volumes, an entrypoint that is a shell's
+/// odd command, ports, labels, a health check, and history that names it all.
+fn shaped(content: &mut Content, layers: &[Descriptor]) -> Descriptor {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+    let config = json!({
+        "os": "linux", "architecture": "amd64", "created": "2026-01-01T00:00:00Z",
+        "config": {
+            "Entrypoint": ["/bin/sh", "-c", "exec dockerd-entrypoint.sh \"$@\" # ünïcode\n", "--"],
+            "Cmd": [], "User": "0:0", "WorkingDir": "/", "StopSignal": "SIGQUIT",
+            "Volumes": { "/var/lib/docker": {}, "/var/lib/kubelet": {}, "/var/lib/rancher/k3s": {} },
+            "ExposedPorts": { "2375/tcp": {}, "2376/tcp": {} },
+            "Env": ["PATH=/bin:/bin/aux", "CRI_CONFIG_FILE=/x y", "EMPTY="],
+            "Healthcheck": { "Test": ["CMD-SHELL", "docker info"], "Interval": 30_000_000_000_u64 },
+            "Labels": { "": "an empty key", "a.b/c": "<&>" }, "OnBuild": ["RUN true"],
+        },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": [{ "created_by": "VOLUME [/var/lib/docker]", "empty_layer": true }],
+    });
+    let config = content.blob(MediaType::OciImageConfig, config.to_string());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MediaType::OciManifest, "config": config,
+        "layers": layers, "annotations": { "made.by": "a test" },
+    });
+    content.document(MediaType::OciManifest, &manifest)
+}
+
+#[tokio::test]
+async fn images_shaped_like_docker_in_docker_and_k3s_come_through_unchanged() {
+    let registry = DockerRegistry::start(RegistryAuth::None).await;
+    let mut content = Content::default();
+    let empty = content.blob(MediaType::OciLayerGzip, gzip(&[0; 1024]));
+    let mut layers = vec![];
+    for seed in 0..30 {
+        let file = tar(&format!("file-{seed}"), &noise(seed * 2 + 1, 20_000));
+        layers.push(content.blob(MediaType::OciLayerGzip, gzip(&file)));
+        layers.push(empty.clone());
+    }
+    // A base of the newer form, and one layer as it was before compression.
+    let plain = tar("plain", &noise(77, 30_000));
+    let mixed = [
+        content.blob(MediaType::OciLayerZstd, zstd(&plain).await),
+        content.blob(MediaType::OciLayer, plain),
+    ];
+    let oci = shaped(&mut content, &[&layers[..], &mixed].concat());
+    let docker = shaped(&mut content, &layers);
+
+    let bench = Bench::new();
+    for (tag, root, how) in
+        [("k3s", &oci, &["--preserve-digests"][..]), ("dind", &docker, &["--format", "v2s2"][..])]
+    {
+        let image = format!("{}/rancher/nested:{tag}", registry.address());
+        push(&content, root, how, &image).await;
+        let built = bench.pull(&image).await.0.unwrap();
+        assert!(built.layers >= 60, "{built:?}");
+        assert_eq!(built.entrypoint.len(), 4, "{built:?}");
+        assert_as_in_source(&bench, &image, &built).await;
+    }
 }
 
 #[tokio::test]

@@ -94,6 +94,21 @@ async fn a_blob_of_another_size_in_the_pool_is_not_believed() {
     assert_eq!(bench.store.head(&damaged).await.unwrap().size, SIZE as u64);
 }
 
+/// A sweep took a blob that the worker still believes in, as it remembers links:
+/// that is found out before the manifest is kept.
+#[tokio::test]
+async fn a_blob_that_is_lost_meanwhile_is_brought_again() {
+    let (upstream, layers) = upstream().await;
+    let bench = Bench::new();
+    bench.pull(&upstream.image()).await.0.unwrap();
+    let lost = ObjectKey::Blob(layers[0].digest);
+    bench.store.delete(&lost).await.unwrap();
+    let again = bench.pull(&upstream.image()).await.0.unwrap();
+    assert_eq!(again.layers, 12);
+    assert_eq!(bench.store.head(&lost).await.unwrap().size, SIZE as u64);
+    assert_eq!(layer_requests(&upstream, &layers), 13);
+}
+
 #[tokio::test]
 async fn what_costs_too_much_is_refused_before_the_first_layer() {
     let (upstream, layers) = upstream().await;
