@@ -30,6 +30,7 @@ mod reader;
 mod referrers;
 mod registry;
 mod route;
+pub mod sweep;
 mod tags;
 mod uploads;
 mod usage;

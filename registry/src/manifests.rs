@@ -143,7 +143,7 @@ impl Registry {
             .iter()
             .find(|(descriptor, link)| link.as_ref().is_some_and(|it| it.size != descriptor.size));
         match lie {
-            None => Ok(()),
+            None => self.refresh(repository, document, found).await,
             Some((descriptor, _)) => Err(Error::ManifestInvalid(format!(
                 "`{}` does not have {} bytes",
                 descriptor.digest, descriptor.size
@@ -151,25 +151,42 @@ impl Registry {
         }
     }
 
-    /// BuildKit's cache lists blobs in an index, so the descriptor's type
-    /// decides, not the document's.
+    /// Writes the links of blobs once more, so that a sweep sees that they are
+    /// young: their manifest, which would keep them, is not there yet.
+    async fn refresh(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        found: Vec<(Descriptor, Option<Link>)>,
+    ) -> Result<(), Error> {
+        let blobs = found.into_iter().filter(|(blob, _)| !names_manifest(document, blob));
+        let links = &self.inner.links;
+        let write = |(blob, _): (Descriptor, Option<Link>)| async move {
+            links.add_blob(repository, &blob.digest, blob.size).await
+        };
+        let written = stream::iter(blobs).map(write).buffer_unordered(LOOK_UPS);
+        Ok(written.try_collect().await?)
+    }
+
     async fn find(
         &self,
         repository: &Repository,
         document: &Document,
         descriptor: &Descriptor,
     ) -> Result<Option<Link>, Error> {
-        let media_type = &descriptor.media_type;
-        let is_document = media_type.is_manifest() || media_type.is_index();
-        match document {
-            Document::Index(_) if is_document => {
-                self.inner.links.manifest_now(repository, &descriptor.digest).await
-            }
-            Document::Index(_) | Document::Manifest(_) => {
-                self.inner.links.blob_now(repository, &descriptor.digest).await
-            }
+        let links = &self.inner.links;
+        match names_manifest(document, descriptor) {
+            true => links.manifest_now(repository, &descriptor.digest).await,
+            false => links.blob_now(repository, &descriptor.digest).await,
         }
     }
+}
+
+/// Whether a document names another one. BuildKit's cache lists blobs in an
+/// index, so the descriptor's type decides, not the document's.
+fn names_manifest(document: &Document, descriptor: &Descriptor) -> bool {
+    let media_type = &descriptor.media_type;
+    matches!(document, Document::Index(_)) && (media_type.is_manifest() || media_type.is_index())
 }
 
 async fn read_manifest(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {

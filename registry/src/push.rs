@@ -208,7 +208,7 @@ impl Registry {
                 let (expected, actual) = (digest.into(), actual.into());
                 return self.count_refusal(Err(Mismatch::Digest { expected, actual }.into()));
             }
-            if store.exists(&key).await? {
+            if self.is_kept(&digest).await? {
                 writer.abort().await;
             } else {
                 writer.commit_as(&key).await?;
@@ -237,7 +237,7 @@ impl Registry {
         }
         let key = ObjectKey::Blob(digest);
         let body = self.counted(body);
-        let size = if self.inner.store.exists(&key).await? {
+        let size = if self.is_kept(&digest).await? {
             verify(body, verifier).await
         } else {
             let stored = self.inner.store.put_stream(&key, body, verifier).await;

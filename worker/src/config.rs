@@ -72,9 +72,41 @@ pub struct File {
     /// Layers that one pull fetches at the same time. Default: 4.
     #[serde(default = "four")]
     pub layers_at_once: usize,
+    /// When what nobody has any more is taken out of the region's store.
+    #[serde(default)]
+    pub sweep: SweepFile,
     /// How long the lease of a worker that died stays. Default: 10 s.
     #[serde(default = "default_lease", with = "humantime_serde")]
     pub lease: Duration,
+}
+
+/// Sweeps of the store in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SweepFile {
+    /// How often, on average. Default: 6 h.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How long nobody must have had it: longer than any build, pull or push
+    /// takes, at least 1 s. Default: 24 h.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for SweepFile {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        Self { interval: 6 * hour, grace: 24 * hour }
+    }
+}
+
+/// Sweeps of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// How often, on average; 1 s or more.
+    pub interval: Duration,
+    /// How long nobody must have had what goes; 1 s or more.
+    pub grace: Duration,
 }
 
 /// TLS in the file.
@@ -138,6 +170,8 @@ pub struct Config {
     pub source: slipway_source::Config,
     /// Layers that one pull fetches at the same time, at least one.
     pub layers_at_once: usize,
+    /// Sweeps of the store.
+    pub sweep: Sweep,
     /// How long a lease lasts without renewal: 2 s or more.
     pub lease: Duration,
 }
@@ -164,6 +198,10 @@ impl TryFrom<File> for Config {
                 "lease",
                 "NATS counts whole seconds, and a renewal needs time: 2 s or more",
             );
+        }
+        let SweepFile { interval, grace } = file.sweep;
+        if interval.min(grace) < Duration::from_secs(1) {
+            return invalid("sweep", "`interval` and `grace` are 1 s or more");
         }
         if file.tls.is_some() && file.advertise.is_none() {
             return invalid("tls", "set `advertise` to the name that the certificate is for");
@@ -204,6 +242,7 @@ impl TryFrom<File> for Config {
             slots: file.slots,
             source,
             layers_at_once: file.layers_at_once,
+            sweep: Sweep { interval, grace },
             lease: file.lease,
         })
     }
@@ -287,6 +326,17 @@ mod tests {
         let named = format!("{SAMPLE}advertise = \"registry.example:5443\"\n{tls}");
         let config = Config::try_from(toml::from_str::<File>(&named).unwrap()).unwrap();
         assert!(config.tls.is_some() && !config.redirect_blobs);
+    }
+
+    #[test]
+    fn sweeps_have_their_times() {
+        let text = format!("{SAMPLE}[sweep]\ngrace = \"2 days\"\n");
+        let config = Config::try_from(toml::from_str::<File>(&text).unwrap()).unwrap();
+        assert_eq!(config.sweep.grace, Duration::from_secs(172_800));
+        assert_eq!(config.sweep.interval, Duration::from_secs(21_600));
+        let text = format!("{SAMPLE}[sweep]\ngrace = \"0 s\"\n");
+        let error = Config::try_from(toml::from_str::<File>(&text).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("`sweep`"), "{error}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod presence;
 mod pull;
 mod serve;
 mod simulated;
+mod sweep;
 mod usage;
 
 use std::sync::Arc;
@@ -115,6 +116,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let registries = registries.map_err(Error::Source)?;
     let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
     let address = server.address;
+    sweep::start(config.sweep, store.clone(), tasks);
     let (executor, buildkit): (Arc<dyn Executor>, _) = match &config.executor {
         config::Executor::Buildkit(endpoint) => {
             let (client, buildkit) = connect_buildkit(endpoint).await?;

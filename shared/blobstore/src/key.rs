@@ -99,6 +99,9 @@ pub enum ObjectKey {
     /// Bytes of a blob or manifest, immutable:
     /// `blobs/<algorithm>/<2 hex>/<hex>`.
     Blob(Digest),
+    /// Says that a sweep found nobody who has a blob, and when, in seconds since
+    /// 1970: `condemned/<digest>`.
+    Condemned(Digest),
     /// Says that a repository has a blob: `repos/<repository>/_blobs/<digest>`.
     BlobLink {
         /// The repository.
@@ -166,9 +169,11 @@ impl ObjectKey {
     #[must_use]
     pub const fn content_type(&self) -> &'static str {
         match self {
-            Self::Blob(_) | Self::Upload(_) | Self::UploadPart { .. } | Self::Cache { .. } => {
-                "application/octet-stream"
-            }
+            Self::Blob(_)
+            | Self::Condemned(_)
+            | Self::Upload(_)
+            | Self::UploadPart { .. }
+            | Self::Cache { .. } => "application/octet-stream",
             Self::BlobLink { .. }
             | Self::ManifestLink { .. }
             | Self::TagLink { .. }
@@ -198,6 +203,7 @@ impl fmt::Display for ObjectKey {
                 let hex = digest.hex();
                 write!(f, "blobs/{}/{}/{hex}", digest.algorithm(), &hex[..2])
             }
+            Self::Condemned(digest) => write!(f, "condemned/{digest}"),
             Self::BlobLink { repository, digest } => {
                 write!(f, "repos/{repository}/_blobs/{digest}")
             }
@@ -230,6 +236,7 @@ fn parse(path: &str) -> Option<ObjectKey> {
             let [algorithm, _, hex] = segments(rest)?;
             ObjectKey::Blob(format!("{algorithm}:{hex}").parse().ok()?)
         }
+        "condemned" => ObjectKey::Condemned(rest.parse().ok()?),
         "repos" => parse_link(rest)?,
         "uploads" => match rest.split_once('/') {
             None => ObjectKey::Upload(parse_uuid(rest)?),
@@ -290,6 +297,10 @@ pub enum Prefix {
     All,
     /// All blobs.
     Blobs,
+    /// What sweeps have condemned.
+    Condemned,
+    /// All links of all organizations.
+    Links,
     /// All links of an organization.
     Organization(Uuid),
     /// The links of a repository and of those whose names go on below it.
@@ -317,6 +328,8 @@ impl fmt::Display for Prefix {
         match self {
             Self::All => Ok(()),
             Self::Blobs => f.write_str("blobs"),
+            Self::Condemned => f.write_str("condemned"),
+            Self::Links => f.write_str("repos"),
             Self::Organization(organization) => write!(f, "repos/{}", organization.as_hyphenated()),
             Self::Repository(repository) => write!(f, "repos/{repository}"),
             Self::BlobLinks(repository) => write!(f, "repos/{repository}/_blobs"),
@@ -371,6 +384,7 @@ mod tests {
         let uuids = || any::<u128>().prop_map(Uuid::from_u128);
         prop_oneof![
             digests().prop_map(ObjectKey::Blob),
+            digests().prop_map(ObjectKey::Condemned),
             (repositories(), digests())
                 .prop_map(|(repository, digest)| ObjectKey::BlobLink { repository, digest }),
             (repositories(), digests())

@@ -96,6 +96,10 @@ impl Transfer {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(of_store(error)),
         }
+        // What a sweep may take is brought again.
+        if !self.registry.is_kept(&layer.digest).await.map_err(of_store)? {
+            return Ok(false);
+        }
         proof::demand(&self.pull, &self.store, layer).await?;
         Ok(true)
     }

@@ -110,6 +110,17 @@ async fn a_blob_that_is_lost_meanwhile_is_brought_again() {
 }
 
 #[tokio::test]
+async fn a_condemned_blob_is_brought_again_and_not_relied_upon() {
+    let (upstream, layers) = upstream().await;
+    let bench = Bench::new();
+    bench.pull(&upstream.image()).await.0.unwrap();
+    let mark = ObjectKey::Condemned(layers[0].digest);
+    bench.store.put_bytes(&mark, "0").await.unwrap();
+    let second = bench.pull_for(2, &spec(&upstream.image())).await.0.unwrap();
+    assert_eq!(second.cached_steps, 11, "all but the one that a sweep may take");
+}
+
+#[tokio::test]
 async fn what_costs_too_much_is_refused_before_the_first_layer() {
     let (upstream, layers) = upstream().await;
     let bench = Bench::new();
