@@ -22,8 +22,8 @@ demo: rust ## build, publish and pull the example of examples/hello
 	@deploy/dev/stack run deploy/dev/demo
 
 .PHONY: up
-up: rust ## the whole stack on this machine until Ctrl-C
-	@deploy/dev/stack run deploy/dev/up
+up: rust ## the whole stack on this machine until Ctrl-C; TRUST=1: trust its authority
+	@deploy/dev/stack run deploy/dev/up $(if $(TRUST),--trust)
 
 .PHONY: test
 test: rust ## all tests, on real servers; ARGS="--package slipway-oci" for some

@@ -42,6 +42,8 @@ pub struct Plan {
     pub stores: Stores,
     pub time_limit: &'static str,
     pub lease: &'static str,
+    /// More tables of the scheduler's configuration.
+    pub tables: &'static str,
 }
 
 /// Where object stores are.
@@ -72,6 +74,7 @@ impl Default for Plan {
             stores: Stores::Folders,
             time_limit: "10min",
             lease: "10s",
+            tables: "",
         }
     }
 }
@@ -313,6 +316,8 @@ fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &
         let store = plan.stores.setting(folder, region);
         writeln!(text, "[regions.{region}]\nclasses = {classes}\nstore = {store}").unwrap();
     }
+    text.push_str(&crate::door::section(folder));
+    text.push_str(plan.tables);
     std::fs::write(folder.join("scheduler.toml"), text).unwrap();
 }
 

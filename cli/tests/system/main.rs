@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod access;
+mod clients;
 mod cluster;
 mod contexts;
 mod credentials;
 mod dev;
+mod door;
 mod failures;
 mod faults;
 mod lifecycle;

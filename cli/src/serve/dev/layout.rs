@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::stack::Stack;
 use super::{DevArgs, programs};
 
@@ -26,6 +27,8 @@ pub struct Layout {
     pub ports: Ports,
     /// The first API key.
     pub api_key: String,
+    /// Who vouches for the door for uploads.
+    pub authority: Authority,
     /// nats-server.
     pub nats_server: PathBuf,
     /// BuildKit.
@@ -42,6 +45,9 @@ pub struct Ports {
     pub api: u16,
     /// NATS.
     pub nats: u16,
+    /// The door for uploads.
+    #[serde(default)]
+    pub uploads: u16,
     /// Registries by worker name.
     pub registries: BTreeMap<String, u16>,
 }
@@ -62,7 +68,11 @@ impl Layout {
         let names: Vec<String> = workers(args).into_iter().map(|worker| worker.name).collect();
         let ports = ports(&data, &names)?;
         let api_key = api_key(&data)?;
-        let layout = Self { data, ports, api_key, nats_server, buildkit, _lock: lock };
+        let authority = Authority::prepare(&data)?;
+        if args.trust {
+            authority.trust()?;
+        }
+        let layout = Self { data, ports, api_key, authority, nats_server, buildkit, _lock: lock };
         layout.write_configuration(args)?;
         Ok(layout)
     }
@@ -122,6 +132,13 @@ impl Layout {
             humantime::format_duration(args.build_time_limit),
             quoted(&self.path("api-key").display().to_string()),
         );
+        let authority = &self.authority;
+        text.push_str(&format!(
+            "\n[uploads.door]\nlisten = \"127.0.0.1:{}\"\ntls = {{ cert = {}, key = {} }}\n",
+            self.ports.uploads,
+            quoted(&authority.server.display().to_string()),
+            quoted(&authority.server_key.display().to_string()),
+        ));
         for region in REGIONS {
             let classes = if region == GPU_REGION { r#"["cpu", "gpu"]"# } else { r#"["cpu"]"# };
             text.push_str(&format!(
@@ -177,6 +194,9 @@ impl Layout {
         for (region, address) in self.registries() {
             println!("  registry    {address}  ({region})");
         }
+        println!("  uploads     https://127.0.0.1:{}", self.ports.uploads);
+        println!("  authority   {}", self.authority.certificate.display());
+        println!("              {}", self.authority.told());
         println!("  NATS        {}", self.nats_url());
         println!("  BuildKit    {}", self.buildkit);
         println!("  API key     {}", self.api_key);
@@ -214,6 +234,8 @@ impl Layout {
             ("DAYTONA_API_URL".to_owned(), format!("{}/api", self.api_url())),
             ("DAYTONA_API_KEY".to_owned(), self.api_key.clone()),
             ("NATS_URL".to_owned(), self.nats_url()),
+            // Node trusts these beside its own; Daytona's SDK for TypeScript runs in it.
+            ("NODE_EXTRA_CA_CERTS".to_owned(), self.authority.certificate.display().to_string()),
         ];
         for (region, address) in self.registries() {
             variables.push((format!("SLIPWAY_REGISTRY_{}", upper(region)), address));
@@ -261,11 +283,13 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
         Ok(text) => Some(serde_json::from_slice(&text).context("`ports.json` is not readable")?),
         Err(_) => None,
     };
-    let fresh = Ports { api: 0, nats: 0, registries: BTreeMap::new() };
+    let fresh = Ports { api: 0, nats: 0, uploads: 0, registries: BTreeMap::new() };
     let mut ports = known.unwrap_or(fresh);
     // Held until all are chosen, so that no port is chosen twice.
     let mut held = vec![];
-    let old = [ports.api, ports.nats].into_iter().chain(ports.registries.values().copied());
+    let old = [ports.api, ports.nats, ports.uploads]
+        .into_iter()
+        .chain(ports.registries.values().copied());
     for port in old.filter(|port| *port != 0) {
         hold_known_port(port, &mut held)?;
     }
@@ -274,6 +298,9 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
     }
     if ports.nats == 0 {
         ports.nats = free_port(4222, &mut held)?;
+    }
+    if ports.uploads == 0 {
+        ports.uploads = free_port(3443, &mut held)?;
     }
     for (n, worker) in (5100..).zip(workers) {
         if !ports.registries.contains_key(worker) {
@@ -318,11 +345,11 @@ fn api_key(data: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));

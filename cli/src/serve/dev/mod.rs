@@ -4,6 +4,7 @@
 //! one worker or more for each region. Invariant: no child outlives this
 //! process, and a second start on the same folder finds everything again.
 
+mod authority;
 mod child;
 mod layout;
 pub mod programs;
@@ -51,6 +52,10 @@ pub struct DevArgs {
     /// How long a build may take
     #[arg(long, default_value = "60min", value_name = "TIME", value_parser = humantime::parse_duration)]
     build_time_limit: Duration,
+    /// Have this machine trust the stack's authority, for loopback alone (needs root): Daytona's
+    /// SDK for Python uploads to no other
+    #[arg(long)]
+    trust: bool,
     /// Object stores in S3: regions lie below URL/REGION, contexts below
     /// URL/contexts; credentials come from the usual AWS variables
     /// [default: folders below the data folder]

@@ -1,0 +1,204 @@
+// What users do with Daytona's SDK for TypeScript.
+//
+//   node scenarios.cjs SCENARIO
+//
+// Reads what it needs to know as JSON from standard input and prints what it saw.
+'use strict'
+
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+
+const told = JSON.parse(fs.readFileSync(0, 'utf8'))
+const sdk = require.resolve('@daytona/sdk', { paths: [told.modules] })
+const { Daytona, Image } = require(sdk)
+
+const shown = (snapshot) => ({
+  name: snapshot.name,
+  state: snapshot.state,
+  cpu: snapshot.cpu,
+  gpu: snapshot.gpu,
+  mem: snapshot.mem,
+  disk: snapshot.disk,
+  entrypoint: snapshot.entrypoint,
+  region_ids: snapshot.regionIds,
+  general: snapshot.general,
+  has_size: snapshot.size !== null && snapshot.size !== undefined,
+})
+
+const failure = async (call) => {
+  try {
+    await call()
+  } catch (error) {
+    return { error: error.constructor.name, message: error.message }
+  }
+  return { error: null }
+}
+
+const buildWithLogs = async (client, params) => {
+  const logs = []
+  const snapshot = await client.snapshot.create(params, { onLogs: (chunk) => logs.push(chunk) })
+  return [snapshot, logs]
+}
+
+// Local paths are relative to the working folder, as in the documentation.
+const inFolder = async (use) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'slipway-ts-'))
+  const before = process.cwd()
+  process.chdir(folder)
+  try {
+    return await use(folder)
+  } finally {
+    process.chdir(before)
+    fs.rmSync(folder, { recursive: true })
+  }
+}
+
+const scenarios = {
+  async images(client) {
+    const [snapshot, logs] = await buildWithLogs(client, {
+      name: 'team/from-image:1.0',
+      image: told.image,
+      resources: { cpu: 2, memory: 3, disk: 4 },
+      entrypoint: ['sleep', '60'],
+    })
+    const seen = { created: shown(snapshot), heard: logs.length > 0 }
+    const got = await client.snapshot.get('team/from-image:1.0')
+    seen.same = got.id === snapshot.id
+    seen.by_id = (await client.snapshot.get(snapshot.id)).name
+    await client.snapshot.delete(got)
+    return seen
+  },
+
+  async declared(client) {
+    return inFolder(async () => {
+      fs.mkdirSync('src/deep', { recursive: true })
+      fs.writeFileSync('one.txt', 'one')
+      fs.writeFileSync('src/two.txt', 'two')
+      fs.writeFileSync('src/deep/three.sh', 'three', { mode: 0o755 })
+      // Large enough to be sent in parts.
+      fs.writeFileSync('large.bin', Buffer.alloc(12 << 20, told.marker))
+      const image = Image.base(told.image)
+        .addLocalFile('one.txt', '/data/one.txt')
+        .addLocalDir('src', '/data/src')
+        .addLocalFile('large.bin', '/data/large.bin')
+        .env({ GREETING: 'hello' })
+        .workdir('/data')
+        .runCommands(
+          `echo marker ${told.marker}`,
+          'cat one.txt src/two.txt src/deep/three.sh && echo && ls -l src/deep/three.sh | cut -c 1-10',
+          'for i in 1 2 3; do echo "$GREETING $i"; sleep 1; done',
+          'wc -c <large.bin',
+        )
+      const params = { name: 'declared', image, entrypoint: ['sleep', 'infinity'] }
+      const [snapshot, logs] = await buildWithLogs(client, params)
+      const second = await client.snapshot.create({ name: 'declared-again', image })
+      const text = logs.join('\n')
+      const words = ['onetwothree', '-rwxr-xr-x', 'hello 1', 'hello 2', 'hello 3', '12582912']
+      const order = words.map((word) => text.indexOf(word))
+      const complete = Math.min(...order) >= 0
+      return {
+        created: shown(snapshot),
+        again: second.state,
+        in_order: complete && order.every((at, n) => n === 0 || order[n - 1] < at),
+        contexts: snapshot.buildInfo.contextHashes.length,
+        text: complete ? 'complete' : text,
+      }
+    })
+  },
+
+  async dockerfile(client) {
+    return inFolder(async (folder) => {
+      const file = path.join(folder, 'Dockerfile')
+      fs.writeFileSync(path.join(folder, 'app.txt'), 'from the context')
+      fs.mkdirSync(path.join(folder, 'conf.d'))
+      fs.writeFileSync(path.join(folder, 'conf.d/a.conf'), 'a = 1')
+      fs.writeFileSync(
+        file,
+        `FROM ${told.image}\nENV MARKER=${told.marker}\n` +
+          'COPY app.txt /app.txt\nCOPY conf.d /etc/conf.d\nADD app.txt /added.txt\n' +
+          'RUN cat /app.txt && echo && cat /etc/conf.d/a.conf /added.txt && echo && sleep 3\n' +
+          'ENTRYPOINT ["cat", "/app.txt"]\n',
+      )
+      const image = Image.fromDockerfile(file)
+      const [snapshot, logs] = await buildWithLogs(client, { name: 'dockerfile', image })
+      const text = logs.join('\n')
+      const words = ['from the context', 'a = 1from the context']
+      return { created: shown(snapshot), seen: words.map((word) => text.includes(word)) }
+    })
+  },
+
+  async pages(client) {
+    const created = []
+    for (const n of [0, 1, 2]) {
+      created.push(await client.snapshot.create({ name: `page-${n}`, image: told.image }))
+    }
+    const first = await client.snapshot.list(1, 2)
+    const second = await client.snapshot.list(2, 2)
+    const names = [...first.items, ...second.items].map((item) => item.name).sort()
+    await client.snapshot.delete('page-0')
+    for (const snapshot of created.slice(1)) {
+      await client.snapshot.delete(snapshot)
+    }
+    return { names, totals: [first.total, first.totalPages, second.page] }
+  },
+
+  async gpu(client) {
+    const at = (regionId) => ({ name: 'gpu', image: told.image, resources: { gpu: 1 }, regionId })
+    const elsewhere = await failure(() => client.snapshot.create(at('us')))
+    return { elsewhere, created: shown(await client.snapshot.create(at('us-east-1'))) }
+  },
+
+  async quota(client) {
+    await client.snapshot.create({ name: 'first', image: told.image })
+    const more = () => client.snapshot.create({ name: 'second', image: told.image })
+    const seen = { refused: await failure(more) }
+    await client.snapshot.delete('first')
+    return seen
+  },
+
+  async errors(client) {
+    const image = told.image
+    const create = (name, image, more) => () => client.snapshot.create({ name, image, ...more })
+    const seen = {}
+    seen.bad_name = await failure(create('no spaces', image))
+    seen.latest = await failure(create('latest', image.replace(/:[^:]*$/, ':latest')))
+    seen.no_tag = await failure(create('no-tag', 'busybox'))
+    seen.region = await failure(create('mars', image, { regionId: 'mars' }))
+    seen.too_large = await failure(create('large', image, { resources: { cpu: 64 } }))
+    seen.no_such_image = await failure(create('gone', image.replace(/\/[^/]*$/, '/nothing:1')))
+    const failing = Image.base(image).runCommands(`echo ${told.marker}`, 'echo before; exit 3')
+    seen.failed_build = await failure(create('failing', failing))
+    await client.snapshot.create({ name: 'taken', image })
+    seen.taken = await failure(create('taken', image))
+    seen.unknown = await failure(() => client.snapshot.get('unknown'))
+    seen.delete_unknown = await failure(() => client.snapshot.delete('unknown'))
+    const stranger = new Daytona({ apiKey: `dtn_${'0'.repeat(64)}`, apiUrl: told.api })
+    seen.wrong_key = await failure(() => stranger.snapshot.list())
+    const withFile = Image.base(image).addLocalFile(__filename, '/x')
+    seen.wrong_key_upload = await failure(() => stranger.snapshot.create({ name: 'x', image: withFile }))
+    await close(stranger)
+    return seen
+  },
+}
+
+const close = async (client) => {
+  if (Symbol.asyncDispose in client) {
+    await client[Symbol.asyncDispose]()
+  }
+}
+
+const main = async () => {
+  const client = new Daytona({ apiKey: told.key, apiUrl: told.api })
+  try {
+    const seen = await scenarios[process.argv[2]](client)
+    process.stdout.write(JSON.stringify(seen))
+  } finally {
+    await close(client)
+  }
+}
+
+main().catch((error) => {
+  console.error(error)
+  process.exitCode = 1
+})

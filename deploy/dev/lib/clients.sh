@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Daytona's own clients, unmodified, for the tests that drive Slipway with them:
+# the SDK for Python from PyPI and the one for TypeScript from npm, at pinned
+# versions, each in a folder of its own below .dev/clients.
+
+readonly CLIENTS=$DEV/clients
+readonly CLIENTS_LOCKS=$PROJECT/deploy/dev/clients
+
+clients_ensure() {
+  mkdir -p "$CLIENTS"
+  clients_python
+  clients_node
+}
+
+clients_python() {
+  local home=$CLIENTS/python lock=$CLIENTS_LOCKS/python.lock
+  cmp --silent "$lock" "$home/.complete" && return
+  # Debian's python3 can make an environment only with this package.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || debian_install python3-venv
+  say "clients: fetching $(sed -n 's/^daytona==/daytona /p' "$lock") from PyPI into .dev/clients/python"
+  rm -rf "$home"
+  if ! {
+    python3 -m venv "$home" &&
+      "$home/bin/pip" --disable-pip-version-check --quiet install --requirement "$lock"
+  } >"$LOG/clients.log" 2>&1; then
+    tail -n 20 "$LOG/clients.log" >&2
+    give_up "Daytona's SDK could not be fetched from PyPI; the last lines are above" \
+      "make the machine's Python package index reachable"
+  fi
+  cp "$lock" "$home/.complete"
+}
+
+clients_node() {
+  local home=$CLIENTS/node lock=$CLIENTS_LOCKS/package-lock.json
+  need node nodejs
+  need npm npm
+  cmp --silent "$lock" "$home/.complete" && return
+  say "clients: fetching $(sed -n 's/.*"\(@daytona\/sdk\)": "\(.*\)"/\1 \2/p' \
+    "$CLIENTS_LOCKS/package.json") from npm into .dev/clients/node"
+  rm -rf "$home" && mkdir -p "$home"
+  cp "$CLIENTS_LOCKS/package.json" "$lock" "$home"
+  if ! (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund) >"$LOG/clients.log" 2>&1; then
+    tail -n 20 "$LOG/clients.log" >&2
+    give_up "Daytona's SDK could not be fetched from npm; the last lines are above" \
+      "make the machine's npm registry reachable"
+  fi
+  cp "$lock" "$home/.complete"
+}
