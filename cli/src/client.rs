@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod accounts;
 mod args;
 mod chaos;
 mod connect;
@@ -65,6 +66,12 @@ pub enum Command {
     /// Keep credentials for the registries that images come from
     #[command(subcommand)]
     RegistryCredential(credentials::CredentialCommand),
+    /// Look at organizations and their limits, and set them
+    #[command(subcommand)]
+    Organization(accounts::OrganizationCommand),
+    /// Make and revoke API keys
+    #[command(subcommand)]
+    ApiKey(accounts::KeyCommand),
     /// Look at the regions where snapshots can be made
     #[command(subcommand)]
     Region(RegionCommand),
@@ -124,6 +131,8 @@ async fn dispatch(command: Command) -> Result<(), Error> {
             credentials::rotate_key(&client, &args).await
         }
         Command::RegistryCredential(command) => credentials::run(&client, command).await,
+        Command::Organization(command) => accounts::organization(&client, command).await,
+        Command::ApiKey(command) => accounts::api_key(&client, command).await,
         Command::Loadtest(command) => loadtest::run(client, command).await,
         Command::Completions { .. } => Ok(()),
     }

@@ -39,7 +39,7 @@ pub fn scheduler(args: &RoleArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    serve(|tasks| async move { slipway_scheduler::run(config, &tasks).await })
+    serve(|tasks| async move { Box::pin(slipway_scheduler::run(config, &tasks)).await })
 }
 
 /// `slipway worker`.

@@ -158,6 +158,13 @@ impl Cluster {
         self.workers.remove(name).unwrap().kill9().await;
     }
 
+    /// Adds tables to the scheduler's configuration, for its next start.
+    pub fn configure(&self, tables: &str) {
+        let path = self.folder.path().join("scheduler.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}\n{tables}")).unwrap();
+    }
+
     pub async fn restart_scheduler(&mut self) {
         self.scheduler.kill9().await;
         (self.scheduler, _) = start_scheduler(self.folder.path()).await;

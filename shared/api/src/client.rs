@@ -21,6 +21,7 @@ use crate::events::JobEvents;
 use crate::own::{Job, RegionStatus, Worker};
 use crate::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot};
 
+mod accounts;
 mod error;
 mod registries;
 mod retry;
