@@ -141,6 +141,12 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// See [`AuthorizerError`].
     async fn authorize(&self, credentials: Credentials) -> Result<Access, AuthorizerError>;
+
+    /// The span, as a `traceparent`, whose work requests with `credentials` are.
+    fn trace(&self, credentials: &Credentials) -> Option<String> {
+        let _ = credentials;
+        None
+    }
 }
 
 /// A table of secrets in memory, compared in constant time. Secrets can be
@@ -155,6 +161,8 @@ pub struct StaticAuthorizer {
 struct TableEntry {
     hash: [u8; 32],
     access: Access,
+    /// The span, as a `traceparent`, that requests with the secret belong to.
+    trace: Option<String>,
 }
 
 impl StaticAuthorizer {
@@ -173,7 +181,7 @@ impl StaticAuthorizer {
 
     /// Gives `access` to whoever has `secret`, for good.
     pub fn insert(&self, secret: &SecretString, access: Access) {
-        self.lock().push(TableEntry { hash: hash(secret), access });
+        self.lock().push(TableEntry { hash: hash(secret), access, trace: None });
     }
 
     /// Gives `access` to whoever has a new random secret, until the grant is
@@ -213,6 +221,12 @@ impl Authorizer for StaticAuthorizer {
             (None, None) => Err(AuthorizerError::Refused),
         }
     }
+
+    fn trace(&self, credentials: &Credentials) -> Option<String> {
+        let hash = hash(credentials.secret()?);
+        let entries = self.lock();
+        entries.iter().find(|entry| bool::from(entry.hash.ct_eq(&hash)))?.trace.clone()
+    }
 }
 
 impl std::fmt::Debug for StaticAuthorizer {
@@ -232,6 +246,18 @@ impl Grant {
     #[must_use]
     pub const fn secret(&self) -> &SecretString {
         &self.secret
+    }
+
+    /// Makes requests with the secret parts of a span, given as a `traceparent`.
+    #[must_use]
+    pub fn in_trace(self, span: Option<String>) -> Self {
+        let hash = hash(&self.secret);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries.iter_mut().filter(|entry| entry.hash == hash) {
+            entry.trace.clone_from(&span);
+        }
+        drop(entries);
+        self
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use slipway_runtime::telemetry::http::Requests;
+
 use crate::usage::UseObserver;
 
 /// How a registry behaves.
@@ -15,6 +17,8 @@ pub struct Options {
     /// within reach of every client then, BuildKit included. Without it, and
     /// with other stores, blobs pass through the registry.
     pub redirect_blobs: Option<Duration>,
+    /// Counts requests.
+    pub requests: Option<Requests>,
     /// Is told of every manifest that a client gets.
     pub observer: Option<Arc<dyn UseObserver>>,
 }

@@ -1,6 +1,9 @@
 //! Counts of what the registry did.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry::metrics::Meter;
 
 /// The registry's counters, since its start.
 #[derive(Debug, Default)]
@@ -39,7 +42,41 @@ pub struct Counts {
     pub uploads_refused: u64,
 }
 
+/// Each counter's name and meaning, for scrapers.
+type Shown = (&'static str, &'static str, fn(&Counts) -> u64);
+
+const SHOWN: [Shown; 9] = [
+    ("slipway.registry.received.bytes", "Bytes of blobs that clients sent", |c| c.bytes_received),
+    ("slipway.registry.sent.bytes", "Bytes of blobs that went to clients", |c| c.bytes_sent),
+    ("slipway.registry.blobs.received", "Blobs that arrived", |c| c.blobs_received),
+    ("slipway.registry.blobs.sent", "Blobs, or parts of them, that clients got", |c| c.blobs_sent),
+    (
+        "slipway.registry.blobs.redirected",
+        "Blobs for which clients were sent to the object store",
+        |c| c.blobs_redirected,
+    ),
+    ("slipway.registry.blobs.mounted", "Blobs that were linked instead of sent", |c| {
+        c.blobs_mounted
+    }),
+    ("slipway.registry.manifests.received", "Manifests that were stored", |c| c.manifests_received),
+    ("slipway.registry.manifests.sent", "Manifests that clients got", |c| c.manifests_sent),
+    ("slipway.registry.uploads.refused", "Uploads that were not what they claimed to be", |c| {
+        c.uploads_refused
+    }),
+];
+
 impl Metrics {
+    /// Shows all counters in `meter`.
+    pub fn observe(self: &Arc<Self>, meter: &Meter) {
+        for (name, text, read) in SHOWN {
+            let metrics = Arc::clone(self);
+            let counter = meter.u64_observable_counter(name).with_description(text);
+            let _registered = counter
+                .with_callback(move |observer| observer.observe(read(&metrics.counts()), &[]))
+                .build();
+        }
+    }
+
     /// Reads all counters.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -190,6 +190,7 @@ impl Registry {
         digest: Digest,
         progress: Progress,
     ) -> Result<(), Error> {
+        tracing::Span::current().record("blob.digest", digest.to_string());
         let Progress { writer, hash } = progress;
         let size = writer.written();
         let (store, key) = (&self.inner.store, ObjectKey::Blob(digest));
@@ -227,6 +228,7 @@ impl Registry {
         body: Body,
         length: Option<u64>,
     ) -> Result<(), Error> {
+        tracing::Span::current().record("blob.digest", digest.to_string());
         let limit = self.inner.options.limits.blob_size;
         if length.is_some_and(|length| length > limit) {
             return Err(Error::TooLarge(limit));

@@ -2,6 +2,7 @@
 //! find the endpoint, check the right, act.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -11,6 +12,8 @@ use axum::routing::any;
 use axum::{Json, Router};
 use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_oci::{Digest, MediaType};
+use slipway_runtime::telemetry::{http, trace};
+use tracing::{Instrument as _, Span};
 
 use crate::auth::{Access, Authorizer, AuthorizerError, Credentials};
 use crate::config::Options;
@@ -122,14 +125,20 @@ async fn dispatch(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    let answer = match registry.authenticate(request.headers()).await {
-        Ok(access) => match path {
-            Ok(Path(path)) => registry.act(&access, &path, request).await,
-            Err(_) => Err(Error::NameInvalid),
-        },
-        Err(error) => Err(error),
-    };
-    versioned(answer.into_response())
+    let (began, method) = (Instant::now(), request.method().clone());
+    let kind = path.as_ref().ok().and_then(|Path(path)| Endpoint::parse(path).ok());
+    let kind = kind.map_or("unmatched", |endpoint| endpoint.kind());
+    let span = registry.span(kind, &request);
+    let answer = registry.answer(path, request).instrument(span.clone()).await;
+    let status = answer.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    if let Some(requests) = &registry.inner.options.requests {
+        requests.count(&method, kind, status.as_u16(), began);
+    }
+    versioned(answer)
 }
 
 fn versioned(mut response: Response) -> Response {
@@ -138,6 +147,33 @@ fn versioned(mut response: Response) -> Response {
 }
 
 impl Registry {
+    /// The span of a request: a part of the work that its secret was granted for,
+    /// else of what its headers name.
+    fn span(&self, kind: &'static str, request: &Request) -> Span {
+        let span = http::span(request.method(), kind, request.headers());
+        if let Ok(credentials) = Credentials::from_headers(request.headers())
+            && let Some(parent) = self.inner.authorizer.trace(&credentials)
+        {
+            trace::set_parent(&span, Some(&parent));
+        }
+        span
+    }
+
+    async fn answer(
+        &self,
+        path: Result<Path<String>, PathRejection>,
+        request: Request,
+    ) -> Response {
+        let answer = match self.authenticate(request.headers()).await {
+            Ok(access) => match path {
+                Ok(Path(path)) => self.act(&access, &path, request).await,
+                Err(_) => Err(Error::NameInvalid),
+            },
+            Err(error) => Err(error),
+        };
+        answer.into_response()
+    }
+
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Access, Error> {
         let credentials = Credentials::from_headers(headers)?;
         self.inner.authorizer.authorize(credentials).await.map_err(|error| match error {

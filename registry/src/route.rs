@@ -55,6 +55,17 @@ impl<'a> Endpoint<'a> {
         }
     }
 
+    /// The kind of endpoint, for metrics and traces.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Blob { .. } => "blob",
+            Self::Uploads { .. } | Self::Upload { .. } => "upload",
+            Self::Manifest { .. } => "manifest",
+            Self::Tags { .. } => "tags",
+            Self::Referrers { .. } => "referrers",
+        }
+    }
+
     /// Whether a request with `method` writes, or asks about a write.
     pub(crate) fn writes(&self, method: &Method) -> bool {
         matches!(self, Self::Uploads { .. } | Self::Upload { .. })

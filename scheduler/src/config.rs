@@ -21,6 +21,8 @@ use slipway_runtime::config::Error;
 pub struct File {
     /// Address of the HTTP API, for example `127.0.0.1:3000`.
     pub listen: SocketAddr,
+    /// Address of the metrics for scrapers, by `GET /metrics`; none without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// Address under which clients reach the API, without `/api`. Default:
     /// `http://` and the listen address.
     pub public_url: Option<String>,
@@ -163,6 +165,8 @@ impl Default for Limits {
 pub struct Config {
     /// Address of the HTTP API.
     pub listen: SocketAddr,
+    /// Address of the metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Base address for clients, without `/api` and without a slash at the end;
     /// if absent, the address listened on.
     pub public_url: Option<String>,
@@ -239,6 +243,7 @@ impl TryFrom<File> for Config {
         let regions = file.regions.into_iter().map(|(name, file)| (name, region(file))).collect();
         Ok(Self {
             listen: file.listen,
+            metrics_listen: file.metrics_listen,
             public_url: file.public_url.map(|url| url.trim_end_matches('/').to_owned()),
             nats: file.nats,
             nats_credentials: file.nats_credentials,

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_bus::Bus;
 use slipway_bus::events::EventDelivery;
+use slipway_bus::{Bus, TraceParent};
 use slipway_domain::failure::FailureKind;
 use slipway_domain::job::JobEvent;
 use slipway_domain::message::{EventMessage, VERSION, WorkerEvent};
 use slipway_domain::{Failure, Region};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::ledger::Moved;
 use crate::settle::Settler;
+use crate::trace;
 use slipway_runtime::Tasks;
 
 /// Events of one region applied at the same time.
@@ -50,21 +52,36 @@ pub async fn run(
 }
 
 async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
-    let ledger = &settler.ledger;
     let message = match &delivery.payload {
         Ok(message) if message.version == VERSION => message,
         Ok(message) => {
-            return refuse(&delivery, &format!("unknown version {}", message.version)).await;
+            let reason = format!("unknown version {}", message.version);
+            return refuse(settler, &delivery, &reason).await;
         }
-        Err(poison) => return refuse(&delivery, &poison.to_string()).await,
+        Err(poison) => return refuse(settler, &delivery, &poison.to_string()).await,
     };
     if message.job != delivery.job || message.worker != delivery.worker {
         // The subject is what the worker's permissions vouch for.
-        return refuse(&delivery, "it speaks for another job or worker than its subject").await;
+        let reason = "it speaks for another job or worker than its subject";
+        return refuse(settler, &delivery, reason).await;
     }
+    let parent = delivery.trace.as_ref().map(TraceParent::as_str);
+    apply(settler, &delivery, message).instrument(trace::event(message, parent)).await;
+    if message.event == WorkerEvent::Started {
+        settler.stop_unless_running(message).await;
+    }
+}
+
+async fn apply(settler: &Settler, delivery: &EventDelivery<EventMessage>, message: &EventMessage) {
+    let (ledger, span) = (&settler.ledger, Span::current());
     let event = job_event(message, ledger.max_size(&message.job));
     let outcome = match ledger.move_job(message.job, event).await {
         Ok(Moved::Applied) => {
+            settler.metrics.event("applied");
+            span.record("result", "applied");
+            if let Some(job) = settler.view.records().job(&message.job) {
+                span.record("job.state", job.value.state.name());
+            }
             tracing::info!(
                 job.id = %message.job,
                 worker.id = %message.worker,
@@ -75,10 +92,13 @@ async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
             delivery.ack().await
         }
         Ok(Moved::Refused(reason)) => {
+            settler.metrics.event("refused");
+            span.record("result", "refused");
             tracing::warn!(worker.id = %message.worker, %reason, "event refused");
             delivery.ack().await
         }
         Ok(Moved::Unknown) => {
+            settler.metrics.event("unknown");
             tracing::info!(job.id = %message.job, "event of a job that is gone");
             delivery.ack().await
         }
@@ -91,12 +111,10 @@ async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
     if let Err(error) = outcome {
         tracing::debug!(job.id = %message.job, %error, "event not confirmed, it comes again");
     }
-    if message.event == WorkerEvent::Started {
-        settler.stop_unless_running(message).await;
-    }
 }
 
-async fn refuse(delivery: &EventDelivery<EventMessage>, reason: &str) {
+async fn refuse(settler: &Settler, delivery: &EventDelivery<EventMessage>, reason: &str) {
+    settler.metrics.event("unreadable");
     tracing::warn!(worker.id = %delivery.worker, job.id = %delivery.job, reason, "event thrown away");
     if let Err(error) = delivery.term(reason).await {
         tracing::debug!(%error, "event not confirmed, it comes again");

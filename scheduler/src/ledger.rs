@@ -31,6 +31,7 @@ pub use debris::GRACE;
 
 use crate::config::Limits;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::view::{Value, View};
 
 /// Why a change was not stored.
@@ -98,6 +99,7 @@ pub struct Ledger {
     limits: Limits,
     work: mpsc::UnboundedSender<JobId>,
     reserved: Mutex<HashMap<OrganizationId, usize>>,
+    metrics: Metrics,
 }
 
 impl Ledger {
@@ -110,11 +112,13 @@ impl Ledger {
         view: Arc<View>,
         retry: RetryPolicy,
         limits: Limits,
+        metrics: Metrics,
     ) -> (Self, mpsc::UnboundedReceiver<JobId>) {
         let (work, receiver) = mpsc::unbounded_channel();
         let records = bus.bucket(&BucketName::Records);
         let reserved = Mutex::default();
-        (Self { bus: bus.clone(), records, view, retry, limits, work, reserved }, receiver)
+        let bus = bus.clone();
+        (Self { bus, records, view, retry, limits, work, reserved, metrics }, receiver)
     }
 
     /// Bytes that the image of a job may have, compressed.
@@ -129,6 +133,12 @@ impl Ledger {
     #[must_use]
     pub fn limits_of(&self, organization: &OrganizationId) -> Limits {
         limits::of(&self.limits, self.view.accounts().organizations.get(organization))
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Whether NATS can be reached.

@@ -15,11 +15,13 @@ mod general;
 mod ledger;
 mod limits;
 mod logs;
+mod metrics;
 mod reconcile;
 mod registry;
 mod service;
 mod settle;
 mod submit;
+mod trace;
 mod validate;
 mod view;
 mod watch;
@@ -33,6 +35,8 @@ use slipway_blobstore::Store;
 use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology};
 use slipway_bus::{Bus, Credentials, bucket};
 use slipway_domain::{JobId, Region};
+use slipway_runtime::telemetry::http::Requests;
+use slipway_runtime::telemetry::{ScrapeError, Telemetry};
 use slipway_runtime::{Tasks, telemetry};
 use slipway_uploads::door::{self, Door, Listening};
 use slipway_uploads::{Access, Contexts, Keys};
@@ -46,6 +50,7 @@ use credentials::Registries;
 use general::General;
 use ledger::Ledger;
 use logs::Logs;
+use metrics::Metrics;
 use settle::Settler;
 use view::View;
 
@@ -85,6 +90,9 @@ pub enum Error {
     /// The NATS services cannot be offered.
     #[error("cannot offer the NATS services")]
     Services(#[source] slipway_bus::services::Error),
+    /// Metrics cannot be served.
+    #[error("cannot serve metrics")]
+    Metrics(#[source] ScrapeError),
     /// The first look at the records failed.
     #[error("the records could not be read")]
     Records,
@@ -95,7 +103,7 @@ pub enum Error {
 ///
 /// # Errors
 /// It cannot start.
-pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
+pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result<(), Error> {
     let stores = open_stores(&config)?;
     let context_store = open_store(&config.contexts)?;
     let bus = connect(&config).await?;
@@ -104,7 +112,10 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         bootstrap::ensure_key(&bus, key).await.map_err(Error::Bootstrap)?;
     }
     let view = Arc::new(View::default());
-    let (ledger, work) = Ledger::new(&bus, view.clone(), config.retry, config.limits);
+    let metrics = Metrics::new(telemetry.meter(), config.regions.keys());
+    metrics::observe(telemetry.meter(), &view, queues(&config), &bus);
+    let (ledger, work) =
+        Ledger::new(&bus, view.clone(), config.retry, config.limits, metrics.clone());
     let ledger = Arc::new(ledger);
     let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
     start_watches(&bus, &view, &ledger, &config, tasks).await?;
@@ -119,6 +130,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         logs: logs.clone(),
         stores,
         time_limit: config.build_time_limit,
+        metrics: metrics.clone(),
     });
     start_work(settler, work, &config, tasks);
     let regions = config.regions.keys().cloned().collect();
@@ -128,6 +140,9 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
+    if let Some(address) = config.metrics_listen {
+        telemetry.serve_metrics(address, tasks).await.map_err(Error::Metrics)?;
+    }
     let listener = listen(config.listen).await?;
     let address =
         listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
@@ -149,6 +164,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         started_at: Timestamp::now(),
         push_tokens: bus.bucket(&BucketName::PushTokens),
         shutdown: tasks.shutdown().clone(),
+        requests: Requests::new(telemetry.meter()),
     };
     let services = service::start(&bus, &app).await.map_err(Error::Services)?;
     let uses = registry::start(&bus, &app).await.map_err(Error::Services)?;
@@ -189,6 +205,15 @@ async fn connect(config: &Config) -> Result<Bus, Error> {
     let nats = slipway_bus::Config::new("", "slipway-scheduler");
     let nats = slipway_bus::Config { servers, credentials, ..nats };
     slipway_bus::connect(&nats).await.map_err(Error::Connect)
+}
+
+fn queues(config: &Config) -> Vec<(Region, slipway_domain::Class)> {
+    let of = |(region, settings): (&Region, &config::RegionConfig)| {
+        let classes = settings.classes.clone();
+        let region = region.clone();
+        classes.into_iter().map(move |class| (region.clone(), class))
+    };
+    config.regions.iter().flat_map(of).collect()
 }
 
 fn topology(config: &Config) -> Topology {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use slipway_api::own::{AuthorizeRequest, SubmitRequest, SubmitResponse};
 use slipway_bus::services::{Error, Fault, Offer, Request, Service};
-use slipway_bus::{Bus, topology};
+use slipway_bus::{Bus, TraceParent, topology};
 use slipway_domain::credential::CredentialsRequest;
 use slipway_domain::organization::Permission;
+use tracing::Instrument as _;
 
 use crate::api::{ApiError, App, Caller};
-use crate::{registry, submit};
+use crate::{registry, submit, trace};
 
 /// Longest time that a submission may take before its caller is told to retry.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,7 +27,9 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
         move |request: Request<SubmitRequest>| {
             let app = submitter.clone();
             async move {
-                let work = submit_for_key(&app, request.body);
+                let parent = request.trace.as_ref().map(TraceParent::as_str);
+                let span = trace::request(topology::SUBMIT, parent);
+                let work = submit_for_key(&app, request.body).instrument(span);
                 match tokio::time::timeout(DEADLINE, work).await {
                     Ok(answer) => answer.map_err(fault),
                     Err(_) => Err(Fault::new(503, "not stored in time, try again")),

@@ -22,10 +22,13 @@ use slipway_domain::message::{ControlMessage, EventMessage};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{AttemptNumber, JobId, Region, WorkerId};
 use slipway_runtime::telemetry;
+use tracing::Instrument as _;
 
 use crate::api::present;
 use crate::ledger::{self, Ledger};
 use crate::logs::{self, Logs};
+use crate::metrics::Metrics;
+use crate::trace;
 use crate::view::{Entry, View};
 
 /// For less than this the queue recognises a message that it has had.
@@ -69,6 +72,8 @@ pub struct Settler {
     pub stores: BTreeMap<Region, Store>,
     /// How long an attempt may take.
     pub time_limit: Duration,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// What is left to do for a job.
@@ -167,7 +172,7 @@ impl Settler {
         }
         let published =
             queue.publish(&record.region, record.class, record.kind, record.id, *attempt, &message);
-        published.await.map_err(Error::Dispatch)?;
+        published.instrument(trace::dispatch(record)).await.map_err(Error::Dispatch)?;
         let reason: Option<String> = {
             let fleet = self.view.fleet();
             let served = fleet.serves(&record.region, record.class);
@@ -190,7 +195,7 @@ impl Settler {
         let queue = self.bus.jobs();
         let published =
             queue.publish_again(&record.region, record.class, record.kind, record.id, &message);
-        published.await.map_err(Error::Dispatch)
+        published.instrument(trace::dispatch(record)).await.map_err(Error::Dispatch)
     }
 
     /// Takes a cancelled job from the queue and from whoever holds it.

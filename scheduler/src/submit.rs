@@ -10,7 +10,7 @@ use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use uuid::Uuid;
 
 use crate::api::{ApiError, App};
-use crate::validate;
+use crate::{trace, validate};
 
 /// Checks a request, stores snapshot and job, and wakes a worker. When this
 /// returns, both are durable.
@@ -32,6 +32,7 @@ pub async fn submit(
         region: valid.region.clone(),
         class: valid.class,
         kind: valid.spec.kind(),
+        trace: Some(trace::begin()),
     };
     let snapshot = NewSnapshot {
         id,

@@ -254,6 +254,7 @@ async fn try_lease_lost(
         }
         _ => {
             tracing::warn!(job.id = %job, %attempt, worker.id = %worker, "a lease was lost");
+            ledger.metrics().lease_lost(&record.region);
             JobEvent::LeaseLost { attempt: *attempt }
         }
     };

@@ -8,17 +8,19 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use slipway_bus::jobs::{Delivery, Puller};
 use slipway_bus::topology::BucketName;
-use slipway_bus::{Bucket, Bus, control};
+use slipway_bus::{Bucket, Bus, TraceParent, control};
 use slipway_domain::JobId;
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::{ControlMessage, JobMessage, VERSION};
 use slipway_runtime::{Tasks, telemetry};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::attempt::{Attempt, Executor};
 use crate::config::Config;
 use crate::lease;
+use crate::metrics::Metrics;
 use crate::presence::Presence;
 
 /// Pause before a job that could not be claimed is delivered again.
@@ -34,6 +36,7 @@ pub struct Agent {
     executor: Arc<dyn Executor>,
     presence: Presence,
     tasks: Tasks,
+    metrics: Metrics,
     running: Mutex<HashMap<JobId, Arc<Notify>>>,
 }
 
@@ -45,10 +48,11 @@ impl Agent {
         executor: Arc<dyn Executor>,
         presence: Presence,
         tasks: Tasks,
+        metrics: Metrics,
     ) -> Arc<Self> {
         let leases = bus.bucket(&BucketName::Leases(config.region.clone()));
         let running = Mutex::default();
-        Arc::new(Self { config, bus, leases, executor, presence, tasks, running })
+        Arc::new(Self { config, bus, leases, executor, presence, tasks, metrics, running })
     }
 
     /// Takes and runs jobs until shutdown, and returns when every attempt has
@@ -106,10 +110,12 @@ impl Agent {
                     version = message.version,
                     "a job of another version is left to others"
                 );
+                self.metrics.delivery("unreadable");
                 return done(delivery.nak(OTHER_VERSION).await);
             }
             Err(poison) => {
                 tracing::error!(%poison, "a job that cannot be read is thrown away");
+                self.metrics.delivery("unreadable");
                 return done(delivery.term(&poison.to_string()).await);
             }
         };
@@ -120,14 +126,18 @@ impl Agent {
             Ok(Some(held)) => held,
             Ok(None) => {
                 tracing::info!(job.id = %job, attempt = %message.attempt, "nothing to claim");
+                self.metrics.delivery("stale");
                 return done(delivery.ack().await);
             }
             Err(error) => {
                 tracing::warn!(job.id = %job, error = telemetry::chain(&error), "a claim failed");
+                self.metrics.delivery("failed");
                 return done(delivery.nak(RETRY).await);
             }
         };
         done(delivery.ack().await);
+        self.metrics.delivery("claimed");
+        let span = self.span(&message, delivery.trace.as_ref());
         let listed = self.presence.run(job);
         let check = held.check();
         self.running().insert(job, check.clone());
@@ -138,8 +148,9 @@ impl Agent {
             executor: &*self.executor,
             message,
             lease: held,
+            metrics: &self.metrics,
         };
-        let failure = attempt.run().await;
+        let failure = attempt.run().instrument(span).await;
         {
             // A later attempt of the same job may run here by now.
             let mut running = self.running();
@@ -152,6 +163,24 @@ impl Agent {
             let shutdown = self.tasks.shutdown();
             shutdown.run_until_cancelled(self.executor.recovered()).await;
         }
+    }
+
+    /// An attempt in the trace of its job.
+    fn span(&self, message: &JobMessage, parent: Option<&TraceParent>) -> Span {
+        let span = tracing::info_span!(
+            "attempt",
+            otel.kind = "consumer",
+            job.id = %message.job,
+            snapshot.id = %message.snapshot,
+            job.kind = message.spec.kind().as_str(),
+            attempt = i64::from(message.attempt.get()),
+            worker.id = %self.config.id,
+            region = %self.config.region,
+            outcome = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        telemetry::trace::set_parent(&span, parent.map(TraceParent::as_str));
+        span
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {

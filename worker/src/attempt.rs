@@ -3,7 +3,7 @@
 //! Invariant: the last event is published only after the whole log is stored,
 //! and not at all once the lease is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use slipway_runtime::{Tasks, telemetry};
 use crate::config::Config;
 use crate::lease::Held;
 use crate::log::{Address, LogSink, LogWriter};
+use crate::metrics::Metrics;
 
 /// Does the work of a job. Dropping the future must stop the work.
 #[async_trait]
@@ -38,6 +39,7 @@ pub struct Attempt<'a> {
     pub(crate) executor: &'a dyn Executor,
     pub(crate) message: JobMessage,
     pub(crate) lease: Held,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl Attempt<'_> {
@@ -45,6 +47,8 @@ impl Attempt<'_> {
     /// failed.
     pub async fn run(self) -> Option<FailureKind> {
         let (job, attempt) = (self.message.job, self.lease.attempt);
+        let (kind, began, _running) =
+            (self.message.spec.kind(), Instant::now(), self.metrics.runs());
         tracing::info!(job.id = %job, %attempt, "attempt started");
         // Cancel-safe: both ways of ending give up the other for good.
         let ended = tokio::select! {
@@ -53,9 +57,13 @@ impl Attempt<'_> {
         };
         let Some((event, failure)) = ended else {
             tracing::warn!(job.id = %job, %attempt, "attempt stopped: its lease is lost");
+            self.metrics.lease_lost(kind, began.elapsed());
+            note_outcome("lease_lost", true);
             return None;
         };
         tracing::info!(job.id = %job, %attempt, event, "attempt ended");
+        self.metrics.ended(kind, failure, began.elapsed());
+        note_outcome(failure.map_or("published", FailureKind::as_str), failure.is_some());
         failure
     }
 
@@ -127,6 +135,15 @@ impl Attempt<'_> {
             let error = telemetry::chain(&error);
             tracing::error!(job.id = %job, error, "an event was refused by NATS");
         }
+    }
+}
+
+/// Says in the attempt's span how it ended.
+fn note_outcome(outcome: &'static str, has_failed: bool) {
+    let span = tracing::Span::current();
+    span.record("outcome", outcome);
+    if has_failed {
+        span.record("otel.status_code", "ERROR");
     }
 }
 

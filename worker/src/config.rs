@@ -46,6 +46,8 @@ pub struct File {
     /// `127.0.0.1:0`, any free port.
     #[serde(default = "any_port")]
     pub listen: SocketAddr,
+    /// Address of the metrics for scrapers, by `GET /metrics`; none without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// `host:port` under which clients in the region reach the registry routes.
     /// Default: the address listened on.
     pub advertise: Option<String>,
@@ -154,6 +156,8 @@ pub struct Config {
     pub contexts: Store,
     /// Address of the registry routes.
     pub listen: SocketAddr,
+    /// Address of the metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Address of the registry routes for others, if it is another.
     pub advertise: Option<String>,
     /// File of the identities that open registry credentials.
@@ -234,6 +238,7 @@ impl TryFrom<File> for Config {
             store: file.store,
             contexts: file.contexts,
             listen: file.listen,
+            metrics_listen: file.metrics_listen,
             advertise: file.advertise,
             identity_file: file.identity_file,
             ecr,

@@ -16,6 +16,7 @@ mod credentials;
 mod executors;
 mod lease;
 mod log;
+mod metrics;
 mod presence;
 mod pull;
 mod serve;
@@ -33,6 +34,7 @@ use slipway_buildkit::{Client, Endpoint, Kind};
 use slipway_bus::Credentials;
 use slipway_bus::connection::VersionCheck;
 use slipway_runtime::Tasks;
+use slipway_runtime::telemetry::{ScrapeError, Telemetry};
 
 use agent::Agent;
 use attempt::Executor;
@@ -41,6 +43,7 @@ use config::Config;
 use contexts::Contexts;
 use credentials::Vault;
 use executors::{Executors, SimulatedBuilds};
+use metrics::Metrics;
 use presence::Presence;
 use pull::{Limits, Puller};
 use simulated::Simulated;
@@ -84,6 +87,9 @@ pub enum Error {
     /// The worker cannot be asked to use its identities.
     #[error("cannot offer the service of the worker's identities")]
     Vault(#[source] slipway_bus::services::Error),
+    /// Metrics cannot be served.
+    #[error("cannot serve metrics")]
+    Metrics(#[source] ScrapeError),
     /// The registry cannot be served over TLS.
     #[error("cannot serve the registry over TLS")]
     Tls(#[source] slipway_registry::tls::Error),
@@ -97,7 +103,7 @@ pub enum Error {
 ///
 /// # Errors
 /// It cannot start.
-pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
+pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result<(), Error> {
     let config = Arc::new(config);
     let nats = slipway_bus::Config {
         servers: config.nats.clone(),
@@ -108,24 +114,31 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         ..slipway_bus::Config::new("", format!("slipway-worker-{}", config.id))
     };
     let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
+    let metrics = Metrics::new(telemetry.meter());
+    Metrics::observe(telemetry.meter(), config.slots, &bus);
+    if let Some(address) = config.metrics_listen {
+        telemetry.serve_metrics(address, tasks).await.map_err(Error::Metrics)?;
+    }
     let store = Store::open(&config.store).map_err(Error::Store)?;
     let contexts = Contexts::new(Store::open(&config.contexts).map_err(Error::Store)?);
     let ecr = slipway_ecr::Ecr::new(config.ecr.clone()).map_err(Error::Ecr)?;
     let vault = Arc::new(Vault::open(&config, &bus, ecr).map_err(Error::Identities)?);
     let registries = slipway_source::Client::new(config.source.clone());
     let registries = registries.map_err(Error::Source)?;
-    let server = serve::start(&config, &bus, &store, contexts.clone(), tasks).await?;
+    let server =
+        serve::start(&config, &bus, &store, contexts.clone(), telemetry.meter(), tasks).await?;
     let address = server.address;
     sweep::start(config.sweep, store.clone(), tasks);
     let (executor, buildkit): (Arc<dyn Executor>, _) = match &config.executor {
         config::Executor::Buildkit(endpoint) => {
             let (client, buildkit) = connect_buildkit(endpoint).await?;
-            let parts = Parts { client, store, contexts, registries: registries.clone() };
+            let (registries, metrics) = (registries.clone(), metrics.clone());
+            let parts = Parts { client, store, contexts, registries, metrics };
             (Arc::new(executors(&config, parts, server, vault.clone())), buildkit)
         }
         config::Executor::Simulated(plan) => {
             let (plan, registry) = (plan.clone(), server.registry);
-            let puller = puller(&config, registries.clone(), &store, &registry);
+            let puller = puller(&config, registries.clone(), &store, &registry, &metrics);
             let simulated = Simulated { plan, store, registry };
             let executor = simulating(simulated, puller, vault.clone());
             (executor, "simulated".to_owned())
@@ -143,7 +156,7 @@ pub async fn run(config: Config, tasks: &Tasks) -> Result<(), Error> {
         credentials::serve(&bus, &config.region, &config.id, vault.clone(), registries).await;
     let answers = answers.map_err(Error::Vault)?;
     let presence = Presence::new(config.clone(), buildkit, address, vault);
-    let agent = Agent::new(config, bus, executor, presence, tasks.clone());
+    let agent = Agent::new(config, bus, executor, presence, tasks.clone(), metrics);
     let ended = agent.run().await.map_err(Error::Control);
     answers.stop().await;
     ended
@@ -155,10 +168,11 @@ struct Parts {
     store: Store,
     contexts: Contexts,
     registries: slipway_source::Client,
+    metrics: Metrics,
 }
 
 fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Vault>) -> Executors {
-    let puller = puller(config, parts.registries, &parts.store, &server.registry);
+    let puller = puller(config, parts.registries, &parts.store, &server.registry, &parts.metrics);
     let builder = Builder {
         client: parts.client,
         contexts: parts.contexts,
@@ -167,6 +181,7 @@ fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Va
         registry: server.registry,
         grants: server.grants,
         vault: vault.clone(),
+        metrics: parts.metrics,
     };
     Executors { builder, puller, vault }
 }
@@ -185,9 +200,11 @@ fn puller(
     source: slipway_source::Client,
     store: &Store,
     registry: &slipway_registry::Registry,
+    metrics: &Metrics,
 ) -> Puller {
     let limits = Limits { at_once: config.layers_at_once, ..Limits::default() };
-    Puller { source, store: store.clone(), registry: registry.clone(), limits }
+    let (store, registry, metrics) = (store.clone(), registry.clone(), metrics.clone());
+    Puller { source, store, registry, limits, metrics }
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {

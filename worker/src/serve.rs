@@ -4,11 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use opentelemetry::metrics::Meter;
 use slipway_blobstore::Store;
 use slipway_bus::Bus;
 use slipway_registry::tls::{Identity, TlsListener};
 use slipway_registry::{Authorizer, Options, REDIRECT_TTL, Registry, StaticAuthorizer};
 use slipway_runtime::Tasks;
+use slipway_runtime::telemetry::http::Requests;
 use tokio::net::TcpListener;
 
 use crate::Error;
@@ -36,6 +38,7 @@ pub async fn start(
     bus: &Bus,
     store: &Store,
     contexts: Contexts,
+    meter: &Meter,
     tasks: &Tasks,
 ) -> Result<Server, Error> {
     let failed = |source| Error::Listen { address: config.listen, source };
@@ -47,9 +50,11 @@ pub async fn start(
     let options = Options {
         redirect_blobs: config.redirect_blobs.then_some(REDIRECT_TTL),
         observer: Some(Arc::new(Uses::start(bus.clone(), config.region.clone(), tasks))),
+        requests: Some(Requests::new(meter)),
         ..Options::default()
     };
     let registry = Registry::new(store.clone(), grants.clone(), options);
+    registry.metrics().observe(meter);
     if let Some(tls) = &config.tls {
         let identity = Identity::load(&tls.cert, &tls.key).map_err(Error::Tls)?;
         let listener = identity.listen(tls.listen).await.map_err(Error::Tls)?;

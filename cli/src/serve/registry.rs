@@ -10,7 +10,8 @@ use slipway_domain::Region;
 use slipway_registry::tls::{self, Identity};
 use slipway_registry::{Authorizer, Options, REDIRECT_TTL, Registry, UseObserver};
 use slipway_runtime::Tasks;
-use slipway_runtime::telemetry::{self, Format};
+use slipway_runtime::telemetry::http::Requests;
+use slipway_runtime::telemetry::{Format, ScrapeError, Telemetry};
 
 /// Options of the registry.
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub struct RegistryArgs {
     /// The region; without it, push tokens are refused and uses not counted
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
+    /// Address of the metrics for scrapers, by GET /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// Let clients fetch blobs from the bucket by themselves, by URLs good for 15 min
     #[arg(long)]
     redirect: bool,
@@ -47,14 +51,17 @@ enum Error {
     Connect(#[source] slipway_bus::connection::Error),
     #[error("cannot listen on `{0}`")]
     Listen(SocketAddr, #[source] std::io::Error),
+    #[error("cannot serve metrics")]
+    Metrics(#[source] ScrapeError),
     #[error("cannot serve over TLS")]
     Tls(#[source] tls::Error),
 }
 
 /// `slipway registry`.
 pub fn run(args: RegistryArgs) -> ExitCode {
-    telemetry::init(Format::Text);
-    super::roles::serve(|tasks| async move {
+    let telemetry = super::roles::start(Format::Text, "slipway-registry");
+    let shared = telemetry.clone();
+    let code = super::roles::serve(|tasks| async move {
         let config = slipway_blobstore::Config::new(args.store.clone());
         let store = slipway_blobstore::Store::open(&config).map_err(Error::Store)?;
         let nats = slipway_bus::Config {
@@ -62,18 +69,24 @@ pub fn run(args: RegistryArgs) -> ExitCode {
             ..slipway_bus::Config::new(args.nats.clone(), "slipway-registry")
         };
         let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
-        let registry = registry(&args, store, bus, &tasks);
+        if let Some(address) = args.metrics_listen {
+            shared.serve_metrics(address, &tasks).await.map_err(Error::Metrics)?;
+        }
+        let registry = registry(&args, store, bus, &shared, &tasks);
         let files = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
         serve(args.listen, files, &registry, &tasks).await?;
         registry.close().await;
         Ok::<_, Error>(())
-    })
+    });
+    telemetry.finish();
+    code
 }
 
 fn registry(
     args: &RegistryArgs,
     store: slipway_blobstore::Store,
     bus: slipway_bus::Bus,
+    telemetry: &Telemetry,
     tasks: &Tasks,
 ) -> Registry {
     let region = args.region.clone();
@@ -83,10 +96,13 @@ fn registry(
     let options = Options {
         redirect_blobs: args.redirect.then_some(REDIRECT_TTL),
         observer,
+        requests: Some(Requests::new(telemetry.meter())),
         ..Options::default()
     };
     let keys: Arc<dyn Authorizer> = Arc::new(slipway_worker::ApiKeys::new(bus, region));
-    Registry::new(store, keys, options)
+    let registry = Registry::new(store, keys, options);
+    registry.metrics().observe(telemetry.meter());
+    registry
 }
 
 /// Serves until shutdown, over TLS if there are files of a certificate and key.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::de::DeserializeOwned;
 use slipway_runtime::config::{self, EXIT_USAGE};
-use slipway_runtime::telemetry::{self, Format};
+use slipway_runtime::telemetry::{self, Format, Telemetry};
 use slipway_runtime::{Tasks, tasks};
 
 /// How long a process may take to stop.
@@ -34,22 +34,39 @@ impl RoleArgs {
 
 /// `slipway scheduler`.
 pub fn scheduler(args: &RoleArgs) -> ExitCode {
-    telemetry::init(args.format());
+    let telemetry = start(args.format(), "slipway-scheduler");
     let config = match load::<slipway_scheduler::config::File, _>(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    serve(|tasks| async move { Box::pin(slipway_scheduler::run(config, &tasks)).await })
+    let shared = telemetry.clone();
+    let code =
+        serve(
+            |tasks| async move { Box::pin(slipway_scheduler::run(config, &tasks, &shared)).await },
+        );
+    telemetry.finish();
+    code
 }
 
 /// `slipway worker`.
 pub fn worker(args: &RoleArgs) -> ExitCode {
-    telemetry::init(args.format());
+    let telemetry = start(args.format(), "slipway-worker");
     let config = match load::<slipway_worker::config::File, _>(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    serve(|tasks| async move { slipway_worker::run(config, &tasks).await })
+    let shared = telemetry.clone();
+    let code =
+        serve(|tasks| async move { Box::pin(slipway_worker::run(config, &tasks, &shared)).await });
+    telemetry.finish();
+    code
+}
+
+/// Starts telemetry; messages over NATS go on in the trace of their sender.
+pub(super) fn start(format: Format, service: &'static str) -> Telemetry {
+    let telemetry = telemetry::init(format, service);
+    slipway_bus::trace::follow(telemetry::trace::current);
+    telemetry
 }
 
 /// Reads and checks a configuration; a bad one is explained in one message.

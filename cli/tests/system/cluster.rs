@@ -32,6 +32,7 @@ pub struct Cluster {
     pub client: Client,
     workers: BTreeMap<String, Child>,
     stores: Stores,
+    env: Vec<(&'static str, String)>,
     folder: TempDir,
 }
 
@@ -44,6 +45,8 @@ pub struct Plan {
     pub lease: &'static str,
     /// More tables of the scheduler's configuration.
     pub tables: &'static str,
+    /// Environment of the scheduler and the workers.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// Where object stores are.
@@ -75,6 +78,7 @@ impl Default for Plan {
             time_limit: "10min",
             lease: "10s",
             tables: "",
+            env: vec![],
         }
     }
 }
@@ -92,7 +96,7 @@ impl Cluster {
         std::fs::write(folder.path().join("api-key"), &key).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         write_scheduler(folder.path(), &nats, any, &plan);
-        let (scheduler, api) = start_scheduler(folder.path()).await;
+        let (scheduler, api) = start_scheduler(folder.path(), &plan.env).await;
         // A restarted scheduler is where clients and workers know it.
         write_scheduler(folder.path(), &nats, api, &plan);
         let client = client(api, &key);
@@ -104,6 +108,7 @@ impl Cluster {
             client,
             workers: BTreeMap::new(),
             stores: plan.stores.clone(),
+            env: plan.env.clone(),
             folder,
         };
         for (region, count) in &plan.workers {
@@ -123,7 +128,8 @@ impl Cluster {
         let name = format!("{region}-{n}");
         let mut text = format!(
             "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nbuildkit = {:?}\n\
-             store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = {lease:?}\n",
+             store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = {lease:?}\n\
+             metrics_listen = \"127.0.0.1:0\"\n",
             self.nats.url(),
             stack::buildkit_endpoint(),
             self.stores.setting(self.folder.path(), region),
@@ -140,7 +146,7 @@ impl Cluster {
     /// Starts a worker that was killed, or one that is new.
     pub async fn start_worker(&mut self, name: &str) {
         let config = self.folder.path().join(format!("worker-{name}.toml"));
-        let child = slipway(&["worker", "run", "--config", config.to_str().unwrap()]);
+        let child = role(&["worker", "run", "--config", config.to_str().unwrap()], &self.env);
         child.output().line(|line| line.contains("the worker serves")).await.unwrap();
         self.workers.insert(name.to_owned(), child);
         eventually("the worker is listed", async || {
@@ -167,7 +173,7 @@ impl Cluster {
 
     pub async fn restart_scheduler(&mut self) {
         self.scheduler.kill9().await;
-        (self.scheduler, _) = start_scheduler(self.folder.path()).await;
+        (self.scheduler, _) = start_scheduler(self.folder.path(), &self.env).await;
     }
 
     /// Another scheduler on the same records, with an address of its own.
@@ -177,7 +183,7 @@ impl Cluster {
         std::fs::create_dir_all(&folder).unwrap();
         let text = text.replace(&format!("\"{}\"", self.api), "\"127.0.0.1:0\"");
         std::fs::write(folder.join("scheduler.toml"), text).unwrap();
-        start_scheduler(&folder).await
+        start_scheduler(&folder, &self.env).await
     }
 
     /// The folder of a region's object store.
@@ -277,8 +283,13 @@ impl Cluster {
 
 /// Runs the program under test.
 pub fn slipway(args: &[&str]) -> Child {
+    role(args, &[])
+}
+
+fn role(args: &[&str], env: &[(&'static str, String)]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
-    command.args(args).env_remove("RUST_LOG");
+    command.args(args).env_remove("RUST_LOG").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     Child::spawn(command).unwrap()
 }
 
@@ -301,9 +312,9 @@ pub async fn put(client: &Client, hash: &str, tar: Vec<u8>) {
     client.put_context(hash, tar.len() as u64, body).await.unwrap();
 }
 
-async fn start_scheduler(folder: &Path) -> (Child, SocketAddr) {
+async fn start_scheduler(folder: &Path, env: &[(&'static str, String)]) -> (Child, SocketAddr) {
     let config = folder.join("scheduler.toml");
-    let child = slipway(&["scheduler", "--config", config.to_str().unwrap()]);
+    let child = role(&["scheduler", "--config", config.to_str().unwrap()], env);
     let line = child.output().line(|line| line.contains("the API serves")).await.unwrap();
     let address = line.rsplit_once("address=").unwrap().1.trim().parse().unwrap();
     (child, address)
@@ -313,7 +324,8 @@ fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &
     let time_limit = plan.time_limit;
     let mut text = format!(
         "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
-         build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n",
+         build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n\
+         metrics_listen = \"127.0.0.1:0\"\n",
         nats.url(),
         plan.stores.setting(folder, "contexts"),
         folder.join("api-key"),

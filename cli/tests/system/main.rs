@@ -17,3 +17,4 @@ mod loadtest;
 mod logs;
 mod pulls;
 mod registry;
+mod telemetry;

@@ -31,10 +31,10 @@ use axum::routing::get;
 use axum::{Router, middleware};
 use jiff::Timestamp;
 use slipway_bus::Bucket;
+use slipway_runtime::telemetry::http::Requests;
 use slipway_uploads::Contexts;
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::trace::TraceLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -74,6 +74,8 @@ pub struct App {
     pub accounts: Accounts,
     /// Images that everybody may read.
     pub general: Arc<General>,
+    /// What is measured of requests.
+    pub requests: Requests,
     /// Counts requests, if they are limited.
     pub limiter: Option<Limiter>,
     /// When this process started.
@@ -94,6 +96,7 @@ pub fn router(app: App) -> Router {
         HeaderName::from_static("x-daytona-api-version"),
         version,
     );
+    let requests = app.requests.clone();
     let (described, _) = routes().split_for_parts();
     Router::new()
         .merge(described)
@@ -104,7 +107,7 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(error::error_bodies))
         .layer(version)
-        .layer(TraceLayer::new_for_http())
+        .layer(middleware::from_fn(move |request, next| requests.clone().observe(request, next)))
         .with_state(app)
 }
 

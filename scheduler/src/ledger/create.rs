@@ -39,6 +39,7 @@ impl Ledger {
             self.undo(snapshot, job).await;
             return Err(error);
         }
+        self.metrics.submitted(job);
         self.announce(job.id);
         Ok(())
     }

@@ -86,6 +86,7 @@ fn job_of(snapshot: &SnapshotRecord) -> JobRecord {
         region: snapshot.region.clone(),
         class: snapshot.class,
         kind: snapshot.source.kind(),
+        trace: None,
     };
     JobRecord::new(new, snapshot.created_at)
 }

@@ -11,6 +11,7 @@ use slipway_domain::snapshot::SnapshotState;
 use slipway_domain::{JobId, SnapshotId};
 
 use super::{Error, Ledger, Moved};
+use crate::trace;
 use crate::view::Entry;
 
 impl Ledger {
@@ -43,8 +44,11 @@ impl Ledger {
                 }
             };
             if transition.next != *job.value {
-                match self.store_job(transition.next, job.revision).await {
-                    Ok(()) => {}
+                match self.store_job(transition.next.clone(), job.revision).await {
+                    Ok(()) => {
+                        self.metrics.moved(&job.value, &transition.next);
+                        trace::moved(&job.value, &transition.next);
+                    }
                     Err(error) if error.is_conflict() => {
                         self.reload_job(id).await?;
                         continue;

@@ -46,7 +46,9 @@ async fn start() -> (NatsServer, Bus) {
 async fn replica(bus: &Bus) -> Replica {
     let view = Arc::new(View::default());
     let limits = Limits::default();
-    let (ledger, work) = Ledger::new(bus, view.clone(), RetryPolicy::default(), limits);
+    let meter = slipway_runtime::telemetry::no_meter();
+    let metrics = Metrics::new(&meter, std::iter::empty());
+    let (ledger, work) = Ledger::new(bus, view.clone(), RetryPolicy::default(), limits, metrics);
     let (ready, complete) = oneshot::channel();
     let (bucket, followed) = (bus.bucket(&BucketName::Records), view.clone());
     let watch = tokio::spawn(async move {
@@ -112,6 +114,7 @@ fn new(name: &str) -> (SnapshotRecord, JobRecord) {
         region: snapshot.region.clone(),
         class: Class::Cpu,
         kind: snapshot.source.kind(),
+        trace: None,
     };
     (SnapshotRecord::new(snapshot, now), JobRecord::new(job, now))
 }

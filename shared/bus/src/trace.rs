@@ -1,16 +1,20 @@
 //! W3C trace context in message headers.
 //!
 //! Owns the header and its syntax check; refuses to know any tracing library.
-//! Whoever has a span wraps its publishing in [`in_trace`]: every message sent
-//! inside carries the header, and deliveries hand it out again. Invariant: a
+//! A process says once, by [`follow`], where its current trace is to be had;
+//! [`in_trace`] says it for one piece of work. Every message that is made inside
+//! carries the header, and deliveries hand it out again. Invariant: a
 //! malformed header from outside is dropped, never passed on.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use async_nats::HeaderMap;
 
 const HEADER: &str = "traceparent";
+
+static SOURCE: OnceLock<fn() -> Option<String>> = OnceLock::new();
 
 tokio::task_local! {
     static CURRENT: TraceParent;
@@ -65,10 +69,21 @@ pub async fn in_trace<F: Future>(parent: TraceParent, work: F) -> F::Output {
     CURRENT.scope(parent, work).await
 }
 
+/// Has every message carry what `source` says when it is made, unless it is made
+/// in an [`in_trace`]. The first call in a process counts.
+pub fn follow(source: fn() -> Option<String>) {
+    let _first = SOURCE.set(source);
+}
+
 /// Adds the current parent, if there is one.
 pub(crate) fn attach(headers: &mut HeaderMap) {
-    // An error only means that no trace is in scope.
-    let _ = CURRENT.try_with(|parent| headers.insert(HEADER, parent.as_str()));
+    if CURRENT.try_with(|parent| headers.insert(HEADER, parent.as_str())).is_ok() {
+        return;
+    }
+    let source = SOURCE.get().and_then(|source| source());
+    if let Some(parent) = source.and_then(|text| text.parse::<TraceParent>().ok()) {
+        headers.insert(HEADER, parent.as_str());
+    }
 }
 
 /// The parent that came with a message.

@@ -89,6 +89,37 @@ pub enum FailureKind {
     Internal,
 }
 
+impl FailureKind {
+    /// The word for it in records, messages and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RunFailed => "run_failed",
+            Self::DockerfileInvalid => "dockerfile_invalid",
+            Self::BaseImageUnavailable => "base_image_unavailable",
+            Self::CopySourceMissing => "copy_source_missing",
+            Self::SecretMissing => "secret_missing",
+            Self::ContextMissing => "context_missing",
+            Self::ContextInvalid => "context_invalid",
+            Self::PlatformMismatch => "platform_mismatch",
+            Self::ImageNotFound => "image_not_found",
+            Self::RegistryUnauthorized => "registry_unauthorized",
+            Self::ImageUnsupported => "image_unsupported",
+            Self::ImageInvalid => "image_invalid",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::JobInvalid => "job_invalid",
+            Self::Cancelled => "cancelled",
+            Self::BuildkitUnavailable => "buildkit_unavailable",
+            Self::RegistryUnavailable => "registry_unavailable",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::WorkerLost => "worker_lost",
+            Self::HandedBack => "handed_back",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// Whose doing a failure was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -147,5 +178,19 @@ impl FailureKind {
     #[must_use]
     pub const fn retries_at_once(self) -> bool {
         matches!(self, Self::WorkerLost | Self::HandedBack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FailureKind;
+
+    #[test]
+    fn the_word_of_a_kind_is_the_one_in_records() {
+        for kind in
+            [FailureKind::RunFailed, FailureKind::WorkerLost, FailureKind::BuildkitUnavailable]
+        {
+            assert_eq!(serde_json::json!(kind), kind.as_str());
+        }
     }
 }

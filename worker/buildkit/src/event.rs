@@ -4,7 +4,7 @@
 //! as `docker build` shows them. Texts are fit to be shown except
 //! [`BuildEvent::Log`], which carries the bytes as the process wrote them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -43,6 +43,16 @@ pub enum BuildEvent {
     VertexCanceled {
         /// Number of the vertex.
         index: u32,
+    },
+    /// When a phase of a vertex began and ended, by BuildKit's clock; comes after
+    /// the event that says how it ended.
+    VertexTimed {
+        /// Number of the vertex.
+        index: u32,
+        /// When it began.
+        started: SystemTime,
+        /// When it ended.
+        ended: SystemTime,
     },
     /// A process wrote something.
     Log {

@@ -88,6 +88,8 @@ impl Renderer {
             BuildEvent::Progress { index, id, current, total, done } => {
                 self.progressed(index, id, (current, total), done, now)
             }
+            // The lines say how long a vertex took, not when.
+            BuildEvent::VertexTimed { .. } => vec![],
             BuildEvent::Warning { index, message, line, .. } => {
                 let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
                 vec![Line::own(index, &format!("WARNING: {message}{place}"))]

@@ -5,7 +5,7 @@
 //! number of vertices alone; a vertex's number never changes.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1 as proto;
@@ -113,6 +113,8 @@ impl Tracker {
         } else {
             BuildEvent::VertexFailed { index, error: self.redactor.message(&update.error) }
         });
+        let time = |since_epoch| SystemTime::UNIX_EPOCH + since_epoch;
+        events.push(BuildEvent::VertexTimed { index, started: time(since), ended: time(at) });
     }
 
     fn progress(&mut self, status: proto::VertexStatus, events: &mut Vec<BuildEvent>) {

@@ -7,6 +7,7 @@ mod images;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod vertices;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,18 +21,21 @@ use slipway_buildkit::{
 };
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
-use slipway_domain::spec::{BuildSpec, JobSpec};
+use slipway_domain::spec::{BuildSpec, JobKind, JobSpec};
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
 use slipway_oci::{Digest, MediaType, Platform, RepositoryName};
 use slipway_registry::{Access, Grant, ManifestReader, Registry, Scope, StaticAuthorizer};
+use slipway_runtime::telemetry::trace;
 
 use crate::attempt::Executor;
 use crate::contexts::{Contexts, Offer};
 use crate::credentials::ImageCredentials;
 use crate::log::LogSink;
+use crate::metrics::{Metrics, Phase};
 use access::{ImageAccess, of_credentials};
 use failure::{of_build, of_context, of_image, of_store};
 use progress::Progress;
+use vertices::Vertices;
 
 /// The repository of an organization that holds all its snapshots: one, so that
 /// layers are shared between them.
@@ -53,6 +57,8 @@ pub struct Builder {
     pub grants: Arc<StaticAuthorizer>,
     /// Registry credentials.
     pub vault: Arc<dyn ImageCredentials>,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 #[async_trait]
@@ -88,21 +94,43 @@ impl Builder {
             spec.platform.parse().map_err(|error: slipway_oci::error::Platform| {
                 Failure::new(FailureKind::JobInvalid, error.to_string())
             })?;
+        let metrics = &self.metrics;
+        let prepared =
+            metrics.timed(JobKind::Build, Phase::Prepare, self.prepare(job, spec)).await?;
+        let solved = self.solve(job, spec, &platform, &prepared, log);
+        let (digest, steps) = metrics.timed(JobKind::Build, Phase::Solve, solved).await?;
+        let read = self.inspect(job.organization, digest, &platform, steps);
+        metrics.timed(JobKind::Build, Phase::Publish, read).await
+    }
+
+    async fn prepare(&self, job: &JobMessage, spec: &BuildSpec) -> Result<Prepared, Failure> {
         let mut offers = Vec::with_capacity(spec.contexts.len());
         for hash in &spec.contexts {
             offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);
         }
         let access = self.image_access(job, spec).await?;
-        // Both end with the build: the right to push, and the contexts' addresses.
+        Ok(Prepared { offers, access })
+    }
+
+    async fn solve(
+        &self,
+        job: &JobMessage,
+        spec: &BuildSpec,
+        platform: &Platform,
+        prepared: &Prepared,
+        log: LogSink,
+    ) -> Result<(Digest, Steps), Failure> {
+        // The right to push ends with the solve.
         let grant = self.grant(job)?;
-        let request = self.request(job, spec, platform.clone(), &offers, &grant, &access);
+        let Prepared { offers, access } = prepared;
+        let request = self.request(job, spec, platform.clone(), offers, &grant, access);
         let mut solve = self.client.solve(request);
-        let steps = follow(&mut solve, log).await;
+        let steps = follow(&mut solve, log, Vertices::here(self.metrics.clone())).await;
         let outcome = solve.outcome().await.map_err(of_build)?;
         let digest = outcome.digest.ok_or_else(|| {
             Failure::new(FailureKind::Internal, "BuildKit did not say what it pushed")
         })?;
-        self.inspect(job.organization, digest, &platform, steps).await
+        Ok((digest, steps))
     }
 
     /// Credentials for what the Dockerfile takes from other registries.
@@ -118,11 +146,12 @@ impl Builder {
 
     fn grant(&self, job: &JobMessage) -> Result<Grant, Failure> {
         let name = repository()?;
-        Ok(self.grants.grant(Access {
+        let access = Access {
             organization: job.organization,
             pull: Scope::Everything,
             push: Scope::Repositories([name].into()),
-        }))
+        };
+        Ok(self.grants.grant(access).in_trace(trace::current()))
     }
 
     fn request(
@@ -191,6 +220,12 @@ impl Builder {
     }
 }
 
+/// What a build needs; the contexts' addresses end with it.
+struct Prepared {
+    offers: Vec<Offer>,
+    access: ImageAccess,
+}
+
 fn repository() -> Result<RepositoryName, Failure> {
     let name = REPOSITORY.parse();
     name.map_err(|_| Failure::new(FailureKind::Internal, "the repository's name is not valid"))
@@ -212,7 +247,7 @@ pub(crate) struct Steps {
 }
 
 /// Writes what happens to the log, until the solve is over.
-async fn follow(solve: &mut Solve, log: LogSink) -> Steps {
+async fn follow(solve: &mut Solve, log: LogSink, mut vertices: Vertices) -> Steps {
     let mut progress = Progress::new(log);
     loop {
         // Cancel-safe: the solve says so, and a tick is only a reminder. Events come
@@ -220,7 +255,10 @@ async fn follow(solve: &mut Solve, log: LogSink) -> Steps {
         tokio::select! {
             biased;
             event = solve.next_event() => match event {
-                Some(event) => progress.event(event, Instant::now()).await,
+                Some(event) => {
+                    vertices.event(&event);
+                    progress.event(event, Instant::now()).await;
+                }
                 None => return progress.finish().await,
             },
             () = progress.tick_due() => progress.tick(Instant::now()).await,

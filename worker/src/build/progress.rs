@@ -87,7 +87,9 @@ impl Progress {
                 step.total = (*total > 0).then_some(*total);
                 return Some(step);
             }
-            BuildEvent::Log { .. } | BuildEvent::Warning { .. } => return None,
+            BuildEvent::Log { .. }
+            | BuildEvent::Warning { .. }
+            | BuildEvent::VertexTimed { .. } => return None,
         };
         Some(self.named(index, status))
     }

@@ -52,7 +52,9 @@ async fn bench() -> Bench {
     let endpoint = stack::buildkit_endpoint().parse().unwrap();
     let client = Client::connect(&endpoint, None).await.unwrap();
     let vault = Arc::new(Nothing);
-    let builder = Builder { client, contexts, store, address, registry, grants, vault };
+    let counts = crate::metrics::Metrics::new(&slipway_runtime::telemetry::no_meter());
+    let builder =
+        Builder { client, contexts, store, address, registry, grants, vault, metrics: counts };
     Bench { builder, metrics, _server: server }
 }
 

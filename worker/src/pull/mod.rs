@@ -15,13 +15,14 @@ mod transfer;
 
 use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_domain::failure::FailureKind;
-use slipway_domain::spec::PullSpec;
+use slipway_domain::spec::{JobKind, PullSpec};
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
 use slipway_oci::{Descriptor, Digest, ImageConfig, ImageReference, Platform, Verifier};
 use slipway_registry::{DepositError, Registry};
 use slipway_source::{Client, CredentialSource, Image, Pull};
 
 use crate::log::LogSink;
+use crate::metrics::{Metrics, Phase};
 use failure::{of_deposit, of_source, of_store};
 pub(crate) use limits::Limits;
 use progress::Progress;
@@ -40,6 +41,8 @@ pub(crate) struct Puller {
     pub(crate) registry: Registry,
     /// Bounds of one pull.
     pub(crate) limits: Limits,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
 }
 
 impl Puller {
@@ -68,10 +71,15 @@ impl Puller {
         };
         let progress = Progress::new(log);
         let resolving = progress.begin(1, &format!("resolve {reference}")).await;
-        let resolved = self.source.resolve(&reference, &platform, credentials).await;
-        let pull = resolved.map_err(of_source)?;
-        self.limits.check(&pull.image().manifest, spec.max_size)?;
-        let (config_bytes, config) = pull.config().await.map_err(of_source)?;
+        let resolve = async {
+            let resolved = self.source.resolve(&reference, &platform, credentials).await;
+            let pull = resolved.map_err(of_source)?;
+            self.limits.check(&pull.image().manifest, spec.max_size)?;
+            let config = pull.config().await.map_err(of_source)?;
+            Ok::<_, Failure>((pull, config))
+        };
+        let resolved = self.metrics.timed(JobKind::Pull, Phase::Resolve, resolve).await;
+        let (pull, (config_bytes, config)) = resolved?;
         resolving.end(&summary(&pull, &platform)).await;
 
         let transfer = Transfer {
@@ -80,6 +88,7 @@ impl Puller {
             registry: self.registry.clone(),
             repository,
             progress,
+            metrics: self.metrics.clone(),
         };
         let layers = distinct(&pull.image().manifest.layers);
         let counts = self.bring(&transfer, &layers, config_bytes).await?;
@@ -96,9 +105,11 @@ impl Puller {
     ) -> Result<transfer::Counts, Failure> {
         let mut tried = 1;
         loop {
-            let counts = transfer.layers(layers.to_vec(), self.limits.at_once).await?;
+            let fetch = transfer.layers(layers.to_vec(), self.limits.at_once);
+            let counts = self.metrics.timed(JobKind::Pull, Phase::Fetch, fetch).await?;
             self.store_config(&transfer.pull, config.clone()).await?;
-            match transfer.publish(layers).await {
+            let publish = transfer.publish(layers);
+            match self.metrics.timed(JobKind::Pull, Phase::Publish, publish).await {
                 Ok(()) => return Ok(counts),
                 Err(DepositError::Gone { missing, .. }) if tried < ROUNDS => {
                     tracing::warn!(count = missing.len(), "blobs were lost under a pull");

@@ -8,10 +8,12 @@ use slipway_oci::{Descriptor, Verifier};
 use slipway_registry::{DepositError, Registry};
 use slipway_source::Pull;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::failure::{of_deposit, of_store};
 use super::progress::{Meter, Progress};
 use super::proof;
+use crate::metrics::Metrics;
 
 /// Links that are written at the same time.
 const LINKS: usize = 16;
@@ -24,6 +26,7 @@ pub(super) struct Transfer {
     pub(super) registry: Registry,
     pub(super) repository: Repository,
     pub(super) progress: Progress,
+    pub(super) metrics: Metrics,
 }
 
 /// What became of the layers.
@@ -52,7 +55,13 @@ impl Transfer {
                 && let Some(layer) = waiting.next()
             {
                 let transfer = self.clone();
-                running.spawn(async move { transfer.layer(layer).await });
+                let span = tracing::info_span!(
+                    "layer",
+                    blob.digest = %layer.digest,
+                    blob.size = layer.size,
+                    result = tracing::field::Empty,
+                );
+                running.spawn(async move { transfer.layer(layer).await }.instrument(span));
             }
             match running.join_next().await {
                 None => return Ok(counts),
@@ -75,10 +84,12 @@ impl Transfer {
         let meter = self.progress.layer(&layer).await;
         let is_known = self.is_known(&layer).await?;
         if is_known {
+            tracing::Span::current().record("result", "known");
             meter.known().await;
         } else {
             meter.fetching().await;
             self.fetch(&layer, &meter).await?;
+            tracing::Span::current().record("result", "fetched");
             meter.done().await;
         }
         Ok(is_known)
@@ -108,6 +119,7 @@ impl Transfer {
         let body = self.pull.blob(layer).inspect(|chunk| {
             if let Ok(chunk) = chunk {
                 meter.add(chunk.len());
+                self.metrics.pulled(chunk.len() as u64);
             }
         });
         let verifier = Verifier::new(layer.digest).size(layer.size);

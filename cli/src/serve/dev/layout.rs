@@ -18,6 +18,9 @@ pub const REGIONS: [&str; 3] = ["us", "eu", "us-east-1"];
 /// The region with a GPU class.
 const GPU_REGION: &str = "us-east-1";
 
+/// The scheduler's name among the parts that have metrics.
+const SCHEDULER: &str = "scheduler";
+
 /// The data folder, prepared.
 #[derive(Debug)]
 pub struct Layout {
@@ -50,6 +53,9 @@ pub struct Ports {
     pub uploads: u16,
     /// Registries by worker name.
     pub registries: BTreeMap<String, u16>,
+    /// Metrics by part: `scheduler`, and workers by name.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, u16>,
 }
 
 impl Layout {
@@ -122,13 +128,18 @@ impl Layout {
         Ok(())
     }
 
+    fn metrics_port(&self, part: &str) -> u16 {
+        self.ports.metrics.get(part).copied().unwrap_or_default()
+    }
+
     fn scheduler(&self, args: &DevArgs) -> String {
         let mut text = format!(
             "listen = \"127.0.0.1:{}\"\nnats = [\"{}\"]\ncontexts = {}\ndefault_region = \"us\"\n\
-             build_time_limit = \"{}\"\nbootstrap_key_file = {}\n",
+             metrics_listen = \"127.0.0.1:{}\"\nbuild_time_limit = \"{}\"\nbootstrap_key_file = {}\n",
             self.ports.api,
             self.nats_url(),
             quoted(&self.store(args, "contexts")),
+            self.metrics_port(SCHEDULER),
             humantime::format_duration(args.build_time_limit),
             quoted(&self.path("api-key").display().to_string()),
         );
@@ -152,7 +163,8 @@ impl Layout {
     fn worker(&self, args: &DevArgs, worker: &WorkerName) -> String {
         let mut text = format!(
             "id = \"{}\"\nregion = \"{}\"\nnats = [\"{}\"]\nbuildkit = {}\nstore = {}\n\
-             contexts = {}\nidentity_file = {}\nlisten = \"127.0.0.1:{}\"\nslots = {}\nlease = \"{}\"\n",
+             contexts = {}\nidentity_file = {}\nlisten = \"127.0.0.1:{}\"\nmetrics_listen = \"127.0.0.1:{}\"\n\
+             slots = {}\nlease = \"{}\"\n",
             worker.name,
             worker.region,
             self.nats_url(),
@@ -162,6 +174,7 @@ impl Layout {
             // One key pair for each region: its workers share the file.
             quoted(&self.path(&format!("identities/{}", worker.region)).display().to_string()),
             self.ports.registries.get(&worker.name).copied().unwrap_or_default(),
+            self.metrics_port(&worker.name),
             args.slots,
             humantime::format_duration(args.lease),
         );
@@ -197,6 +210,13 @@ impl Layout {
         println!("  uploads     https://127.0.0.1:{}", self.ports.uploads);
         println!("  authority   {}", self.authority.certificate.display());
         println!("              {}", self.authority.told());
+        let parts = workers(args).into_iter().map(|worker| worker.name);
+        for part in std::iter::once(SCHEDULER.to_owned()).chain(parts) {
+            println!(
+                "  metrics     http://127.0.0.1:{}/metrics  ({part})",
+                self.metrics_port(&part)
+            );
+        }
         println!("  NATS        {}", self.nats_url());
         println!("  BuildKit    {}", self.buildkit);
         println!("  API key     {}", self.api_key);
@@ -283,13 +303,20 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
         Ok(text) => Some(serde_json::from_slice(&text).context("`ports.json` is not readable")?),
         Err(_) => None,
     };
-    let fresh = Ports { api: 0, nats: 0, uploads: 0, registries: BTreeMap::new() };
+    let fresh = Ports {
+        api: 0,
+        nats: 0,
+        uploads: 0,
+        registries: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+    };
     let mut ports = known.unwrap_or(fresh);
     // Held until all are chosen, so that no port is chosen twice.
     let mut held = vec![];
     let old = [ports.api, ports.nats, ports.uploads]
         .into_iter()
-        .chain(ports.registries.values().copied());
+        .chain(ports.registries.values().copied())
+        .chain(ports.metrics.values().copied());
     for port in old.filter(|port| *port != 0) {
         hold_known_port(port, &mut held)?;
     }
@@ -305,6 +332,12 @@ fn ports(data: &Path, workers: &[String]) -> anyhow::Result<Ports> {
     for (n, worker) in (5100..).zip(workers) {
         if !ports.registries.contains_key(worker) {
             ports.registries.insert(worker.clone(), free_port(n, &mut held)?);
+        }
+    }
+    let parts = std::iter::once(SCHEDULER).chain(workers.iter().map(String::as_str));
+    for (n, part) in (9600..).zip(parts) {
+        if !ports.metrics.contains_key(part) {
+            ports.metrics.insert(part.to_owned(), free_port(n, &mut held)?);
         }
     }
     write(&file, &serde_json::to_string_pretty(&ports)?)?;
@@ -380,6 +413,8 @@ mod tests {
         assert_eq!(more.registries["eu-1"], few.registries["eu-1"]);
         let all: std::collections::BTreeSet<u16> = more.registries.values().copied().collect();
         assert_eq!(all.len(), 4);
+        assert_eq!((few.metrics.len(), more.metrics.len()), (3, 5));
+        assert!(few.metrics.iter().all(|(part, port)| more.metrics.get(part) == Some(port)));
         assert!(!all.contains(&more.api) && !all.contains(&more.nats));
     }
 

@@ -14,6 +14,7 @@ fn job(n: u128) -> JobRecord {
         region: "us".parse().unwrap(),
         class: Class::Cpu,
         kind: JobKind::Build,
+        trace: None,
     };
     JobRecord::new(new, jiff::Timestamp::UNIX_EPOCH)
 }

@@ -47,6 +47,38 @@ pub struct JobRecord {
     pub updated_at: Timestamp,
     /// Where its log lies.
     pub log: LogState,
+    /// Where it stands in a trace, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<JobTrace>,
+}
+
+/// A job's place in a trace: all its attempts, whoever sends or runs them, are
+/// parts of its one span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTrace {
+    /// Its own span, recorded when it is over, as a `traceparent` of W3C Trace
+    /// Context.
+    pub own: Box<str>,
+    /// The span of the request that submitted it, in the same trace: 16 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<str>>,
+}
+
+impl JobTrace {
+    /// A job's place below the request `parent`; both as `traceparent`.
+    #[must_use]
+    pub fn new(own: &str, parent: Option<&str>) -> Self {
+        let span = |text: &str| text.split('-').nth(2).map(Box::from);
+        Self { own: own.into(), parent: parent.and_then(span) }
+    }
+
+    /// The request's `traceparent`.
+    #[must_use]
+    pub fn request(&self) -> Option<String> {
+        let mut fields: Vec<&str> = self.own.split('-').collect();
+        *fields.get_mut(2)? = self.parent.as_deref()?;
+        Some(fields.join("-"))
+    }
 }
 
 /// Where a job stands.
@@ -286,6 +318,8 @@ pub struct NewJob {
     pub class: Class,
     /// What kind of work.
     pub kind: JobKind,
+    /// Where it stands in a trace.
+    pub trace: Option<JobTrace>,
 }
 
 impl JobRecord {
@@ -305,6 +339,7 @@ impl JobRecord {
             created_at: now,
             updated_at: now,
             log: LogState::Streamed,
+            trace: job.trace,
         }
     }
 

@@ -36,6 +36,7 @@ fn job() -> JobRecord {
         region: "us".parse().unwrap(),
         class: Class::Cpu,
         kind: JobKind::Build,
+        trace: None,
     };
     JobRecord::new(new, NOW)
 }
@@ -262,4 +263,13 @@ proptest! {
             job = transition.next;
         }
     }
+}
+
+#[test]
+fn a_place_in_a_trace_names_the_request_too() {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (own, request) =
+        (format!("00-{trace}-00f067aa0ba902b7-01"), format!("00-{trace}-0000000000000001-01"));
+    assert_eq!(JobTrace::new(&own, Some(&request)).request(), Some(request));
+    assert_eq!(JobTrace::new(&own, None).request(), None);
 }

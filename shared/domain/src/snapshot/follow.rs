@@ -58,6 +58,7 @@ mod tests {
             region: "us".parse().unwrap(),
             class: Class::Cpu,
             kind: JobKind::Build,
+            trace: None,
         };
         JobRecord::new(new, NOW)
     }

@@ -30,6 +30,11 @@ fn vertices(vertexes: Vec<proto::Vertex>) -> proto::StatusResponse {
 }
 
 fn events(messages: Vec<proto::StatusResponse>) -> Vec<BuildEvent> {
+    let all = all_events(messages).into_iter();
+    all.filter(|event| !matches!(event, BuildEvent::VertexTimed { .. })).collect()
+}
+
+fn all_events(messages: Vec<proto::StatusResponse>) -> Vec<BuildEvent> {
     let mut tracker = Tracker::new(Redactor::default());
     messages.into_iter().flat_map(|message| tracker.apply(message)).collect()
 }
@@ -81,6 +86,22 @@ fn logs_come_between_start_and_end_of_their_vertex() {
         bytes: Bytes::from_static(b"text"),
     };
     assert_eq!(events(vec![message]), [started(1, "a"), expected, done(1, 10)]);
+}
+
+#[test]
+fn the_times_of_each_phase_are_those_of_buildkit() {
+    let events = all_events(vec![
+        vertices(vec![vertex("a", Some(0), Some(10))]),
+        vertices(vec![vertex("a", Some(20), None)]),
+        vertices(vec![vertex("a", Some(20), Some(25))]),
+    ]);
+    let time = |millis| SystemTime::UNIX_EPOCH + since_epoch(&at(millis).unwrap()).unwrap();
+    let timed = |started, ended| BuildEvent::VertexTimed {
+        index: 1,
+        started: time(started),
+        ended: time(ended),
+    };
+    assert_eq!([&events[2], &events[5]], [&timed(0, 10), &timed(20, 25)]);
 }
 
 #[test]

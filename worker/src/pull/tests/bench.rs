@@ -61,6 +61,7 @@ impl Bench {
             store: store.clone(),
             registry: Registry::new(store.clone(), authorizer, RegistryLimits::default()),
             limits: Limits::default(),
+            metrics: crate::metrics::Metrics::new(&slipway_runtime::telemetry::no_meter()),
         };
         Self { puller: Arc::new(puller), store, folder }
     }
