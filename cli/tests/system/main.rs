@@ -4,6 +4,7 @@
 
 mod access;
 mod accounts;
+mod chaos;
 mod clients;
 mod cluster;
 mod contexts;

@@ -31,7 +31,7 @@ pub enum Invariant {
     NoOrphan,
     /// Every log is gapless and ends.
     LogsWhole,
-    /// No process panics or ends by itself.
+    /// No process panics.
     ProcessesSound,
 }
 

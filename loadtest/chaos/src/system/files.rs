@@ -21,6 +21,9 @@ layers = 2
 pulls = false
 "#;
 
+/// What nobody has any more goes soon, but not before any attempt is over.
+const SWEEP: &str = "\n[sweep]\ninterval = \"2s\"\ngrace = \"45s\"\n";
+
 /// nats-server, as durable as in production.
 pub(super) fn nats(folder: &Path, listen: SocketAddr) -> String {
     let store = folder.join("nats");
@@ -81,5 +84,6 @@ pub(super) fn worker(settings: &Settings, proxy: &TcpProxy, region: &str, n: u32
         _ => text.write_str(SIMULATED),
     }
     .expect("a string takes all");
+    text.push_str(SWEEP);
     text
 }
