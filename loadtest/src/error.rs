@@ -1,6 +1,8 @@
 //! Why a run does not begin. What fails within one is counted, not returned;
 //! see [`crate::failures`].
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,4 +23,23 @@ pub enum Error {
         /// Snapshots that the organization may hold.
         quota: usize,
     },
+    /// Nobody would tell what becomes of the jobs.
+    #[error("cannot watch events and records over NATS")]
+    Observe(#[source] BoxError),
+    /// Bare JetStream cannot be measured.
+    #[error("cannot measure the floor on NATS; it needs the right to create streams `FLOOR_*`")]
+    Floor(#[source] BoxError),
+    /// A message of the floor was not taken.
+    #[error("a message of the floor got no further for two minutes: is NATS overloaded?")]
+    FloorStalled,
+}
+
+impl Error {
+    pub(crate) fn floor(source: impl Into<BoxError>) -> Self {
+        Self::Floor(source.into())
+    }
+
+    pub(crate) fn observe(source: impl Into<BoxError>) -> Self {
+        Self::Observe(source.into())
+    }
 }

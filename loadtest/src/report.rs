@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::failures::Failures;
 use crate::latency::{Latency, Summary};
+use crate::timeline::Series;
 
 /// Everything about a run. [`fmt::Display`] is what people read; as JSON it has
 /// the fields as they stand here, to which later versions only add.
@@ -31,6 +32,9 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// Times, in milliseconds.
     pub latencies: Vec<Row>,
+    /// Times over the run, for a plot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Series>,
     /// What went wrong.
     pub failures: Failures,
     /// Snapshots of the run that could not be deleted, and why.
@@ -87,6 +91,7 @@ impl Report {
             stopped: false,
             figures: vec![],
             latencies: vec![],
+            timeline: vec![],
             failures: Failures::default(),
             left_behind: vec![],
         }

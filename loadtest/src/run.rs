@@ -72,7 +72,12 @@ impl Run {
     /// Deletes a snapshot of the run, whatever became of it; its build ends, and
     /// it no longer counts against the quota.
     pub(crate) async fn delete(&self, snapshot: &Snapshot) -> Result<(), Failure> {
-        match self.client.delete_snapshot(&snapshot.id).await {
+        self.delete_id(&snapshot.id).await
+    }
+
+    /// The same by its id.
+    pub(crate) async fn delete_id(&self, id: &str) -> Result<(), Failure> {
+        match self.client.delete_snapshot(id).await {
             Err(error) if error.status() != Some(404) => Err(Failure::api("delete", &error)),
             _ => Ok(()),
         }

@@ -144,8 +144,8 @@ pub enum Error {
     /// Some of several operations failed; everything was said already.
     #[error("not everything was done")]
     Partly,
-    /// The load test does not fit on the server.
-    #[error("the load test was not begun")]
+    /// The load test does not fit on the server, or cannot be made.
+    #[error("the load test was not made")]
     Loadtest(#[source] slipway_loadtest::Error),
     /// There is no nats-server to run chaos with.
     #[error("no nats-server can be used")]
@@ -158,6 +158,9 @@ pub enum Error {
         /// Why.
         source: slipway_chaos::Error,
     },
+    /// NATS cannot be used.
+    #[error("cannot use NATS")]
+    Nats(#[source] slipway_bus::connection::Error),
     /// A report cannot be written.
     #[error("writing the report `{}`", path.display())]
     Report {
@@ -193,15 +196,15 @@ impl Error {
             | Self::BadArgument { .. }
             | Self::Dockerfile { .. }
             | Self::Ignore(_)
-            | Self::Loadtest(_)
             | Self::NatsServer(_)
+            | Self::Loadtest(slipway_loadtest::Error::NoRoom { .. })
             | Self::Report { .. }
             | Self::Pack(pack::Error::Root { .. })
             | Self::Api(Api::BadName(_) | Api::BadBase(_) | Api::BadKey) => Exit::Usage,
             Self::Api(Api::Unreachable { .. } | Api::Interrupted { .. } | Api::Unstable { .. }) => {
                 Exit::Unreachable
             }
-            Self::Unknown { .. } => Exit::Unreachable,
+            Self::Nats(_) | Self::Unknown { .. } => Exit::Unreachable,
             Self::Api(error) if matches!(error.status(), Some(401 | 403)) => Exit::Unauthorized,
             Self::Api(error) if matches!(error.status(), Some(502..=504)) => Exit::Unreachable,
             Self::Interrupted { .. } => Exit::Interrupted,
@@ -222,7 +225,8 @@ impl Error {
             }
             Self::Dockerfile { .. } => "name another one with --dockerfile",
             Self::Pack(pack::Error::Root { .. }) => "name another folder with --context",
-            Self::Loadtest(_) => {
+            Self::Nats(_) => "is it running, and does --nats name it?",
+            Self::Loadtest(slipway_loadtest::Error::NoRoom { .. }) => {
                 "give a smaller --concurrency, delete snapshots, or say with --quota what the\n\
                  server allows"
             }

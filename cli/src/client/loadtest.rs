@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use slipway_api::Client;
-use slipway_loadtest::{Report, Run, builds, logs};
+use slipway_loadtest::{Report, Run, builds, logs, plot, storm};
 use tokio_util::sync::CancellationToken;
 
 use super::chaos;
@@ -29,6 +29,9 @@ pub enum Command {
     /// Run a system of its own, hurt it, and check that nothing was lost
     #[command(after_help = chaos::HELP)]
     Chaos(Box<chaos::Chaos>),
+    /// Ask for many snapshots at a rate, or as fast as they go, beside what bare NATS would take
+    #[command(after_help = STORM_HELP)]
+    Storm(Storm),
 }
 
 const BUILDS_HELP: &str = "\
@@ -47,6 +50,47 @@ The image needs a shell, `seq` and `sleep`, and a worker must be able to pull it
 Examples:
   slipway loadtest logs --lines 100000 --followers 20
   slipway loadtest logs --lines 2000 --rate 200 --followers 1000";
+
+const STORM_HELP: &str = "\
+Meant for workers with simulated jobs (`[executor.simulated]`, see
+docs/configuration.md): with BuildKit, it is BuildKit that is measured. What
+becomes of the jobs is seen over NATS. The floor creates streams FLOOR_* and
+deletes them. Every snapshot is deleted at the end, also on Ctrl-C.
+
+Examples:
+  slipway loadtest storm --rate 200 --count 6000 --plot storm.svg
+  slipway loadtest storm --count 5000 --concurrency 256 --quota 10000
+  slipway loadtest storm --nats nats://127.0.0.1:4222 --rate 50 --no-floor";
+
+/// `slipway loadtest storm`
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// Snapshots asked for in all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    count: u64,
+    /// Requests per second; times count from when a request was due [default: as fast as they go]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Jobs at once where no rate is given
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// NATS server of the system, where its events are seen and the floor is measured
+    #[arg(long, env = "NATS_URL", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    nats: String,
+    /// NATS credentials file (JWT and nkey seed)
+    #[arg(long, value_name = "FILE")]
+    nats_credentials: Option<PathBuf>,
+    /// Do not measure what bare NATS takes
+    #[arg(long)]
+    no_floor: bool,
+    /// Draw the latencies over time into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
 
 /// `slipway loadtest builds`
 #[derive(Debug, Args)]
@@ -137,6 +181,45 @@ pub async fn run(client: Client, command: Command) -> Result<(), Error> {
             out.show(&stoppable(&run, &interrupt, logs::run(&run, plan)).await?)
         }
         Command::Chaos(args) => chaos::run(*args).await,
+        Command::Storm(args) => args.run(&run, &interrupt).await,
+    }
+}
+
+impl Storm {
+    async fn run(mut self, run: &Run, interrupt: &Interrupt) -> Result<(), Error> {
+        let out = Out::open(self.common.json.take())?;
+        let bus = self.bus().await?;
+        let plot = self.plot.take();
+        let plan = storm::Plan {
+            count: self.count,
+            rate: self.rate,
+            concurrency: self.concurrency.into(),
+            region: self.common.region,
+            limit: self.common.timeout,
+            quota: self.common.quota,
+            floor: !self.no_floor,
+            message_bytes: storm::MESSAGE_BYTES,
+        };
+        // Boxed, since it holds the futures of three measurements.
+        let scenario = Box::pin(storm::run(run, &bus, plan));
+        let report = stoppable(run, interrupt, scenario).await?;
+        if let Some(path) = plot {
+            let written = std::fs::write(&path, plot::svg(&report));
+            written.map_err(|source| Error::Report { path, source })?;
+        }
+        out.show(&report)
+    }
+
+    async fn bus(&self) -> Result<slipway_bus::Bus, Error> {
+        let credentials = self.nats_credentials.clone();
+        let credentials =
+            credentials.map_or(slipway_bus::Credentials::None, slipway_bus::Credentials::File);
+        let config = slipway_bus::Config {
+            credentials,
+            patience: Duration::from_secs(5),
+            ..slipway_bus::Config::new(&*self.nats, "slipway-loadtest")
+        };
+        slipway_bus::connect(&config).await.map_err(Error::Nats)
     }
 }
 
@@ -191,7 +274,7 @@ async fn stoppable(
     };
     report.map_err(|error| match error {
         slipway_loadtest::Error::Api(error) => Error::Api(error),
-        error @ slipway_loadtest::Error::NoRoom { .. } => Error::Loadtest(error),
+        error => Error::Loadtest(error),
     })
 }
 

@@ -143,6 +143,20 @@ impl Cluster {
         self.start_worker(&name).await;
     }
 
+    /// A worker that simulates its jobs as `settings` (lines of TOML) say.
+    pub async fn add_simulated(&mut self, region: &str, n: u32, slots: u32, settings: &str) {
+        let name = format!("{region}-{n}");
+        let text = format!(
+            "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nstore = {}\ncontexts = {}\n\
+             slots = {slots}\n[executor.simulated]\n{settings}\n",
+            self.nats.url(),
+            self.stores.setting(self.folder.path(), region),
+            self.stores.setting(self.folder.path(), "contexts"),
+        );
+        std::fs::write(self.folder.path().join(format!("worker-{name}.toml")), text).unwrap();
+        self.start_worker(&name).await;
+    }
+
     /// Starts a worker that was killed, or one that is new.
     pub async fn start_worker(&mut self, name: &str) {
         let config = self.folder.path().join(format!("worker-{name}.toml"));

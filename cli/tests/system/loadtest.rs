@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use slipway_testkit::{Child, stack};
 
-use crate::cluster::{Cluster, LIMIT, dockerfile, eventually};
+use crate::cluster::{Cluster, LIMIT, Plan, dockerfile, eventually};
 
 /// Runs `slipway loadtest` against a cluster.
 fn loadtest(cluster: &Cluster, args: &[&str]) -> Child {
@@ -17,6 +17,7 @@ fn loadtest(cluster: &Cluster, args: &[&str]) -> Child {
         .env_remove("RUST_LOG")
         .env("SLIPWAY_API_URL", format!("http://{}/api", cluster.api))
         .env("SLIPWAY_API_KEY", &cluster.key)
+        .env("NATS_URL", cluster.nats.url())
         .env("SLIPWAY_BASE_IMAGE", stack::base_image());
     Child::spawn(command).unwrap()
 }
@@ -116,5 +117,42 @@ async fn every_reader_of_a_log_gets_the_same() {
     assert_eq!(row(&report, "figures", "readers to the end")["value"], 5.0);
     assert!(row(&report, "figures", "lines read, slowest")["value"].as_f64().unwrap() > 0.0);
     assert!(row(&report, "latencies", "line to reader")["count"].as_u64().unwrap() > 0);
+    assert_eq!(left(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn a_storm_is_measured_beside_its_floor() {
+    let mut cluster = Cluster::with(Plan { workers: vec![], ..Plan::default() }).await;
+    cluster.add_simulated("us", 1, 4, "log_lines = 1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (json, plot) = (folder.path().join("report.json"), folder.path().join("storm.svg"));
+    let files = ["--json", json.to_str().unwrap(), "--plot", plot.to_str().unwrap()];
+    let args = ["storm", "--count", "12", "--rate", "20", "--region", "us"];
+    let (code, output) = ended(&loadtest(&cluster, &[&args[..], &files].concat())).await;
+    assert_eq!(code, Some(0), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "figures", "active")["value"], 12.0);
+    assert!(row(&report, "figures", "floor lifecycles")["value"].as_f64().unwrap() > 0.0);
+    let names = ["submit answer", "submit to worker", "submit to active"];
+    for name in names.iter().chain(&["floor: publish to taken", "floor: seven steps"]) {
+        assert_eq!(row(&report, "latencies", name)["count"], 12, "{name}");
+    }
+    for series in report["timeline"].as_array().unwrap() {
+        let points = series["points"].as_array().unwrap();
+        let count: u64 = points.iter().map(|point| point["count"].as_u64().unwrap()).sum();
+        assert_eq!(count, 12, "{series:#}");
+    }
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<polyline"), "no lines");
+    assert_eq!(left(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn a_storm_counts_what_fails() {
+    let mut cluster = Cluster::with(Plan { workers: vec![], ..Plan::default() }).await;
+    cluster.add_simulated("us", 1, 2, "failures = 1.0").await;
+    let args = ["storm", "--count", "4", "--concurrency", "2", "--no-floor"];
+    let (code, output) = ended(&loadtest(&cluster, &args)).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("job: build_failed  4 "), "{output}");
     assert_eq!(left(&cluster).await, 0);
 }

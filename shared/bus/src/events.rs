@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipway_domain::{JobId, Region, WorkerId};
@@ -83,6 +84,23 @@ impl Error {
     }
 }
 
+/// Events as they are published; see [`Events::overhear`].
+pub struct Overheard {
+    messages: async_nats::Subscriber,
+}
+
+impl Overheard {
+    /// The next event that can be read; `None` when the connection is closed.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
+        loop {
+            let message = self.messages.next().await?;
+            if let Ok(event) = payload::decode(&message.subject, &message.payload) {
+                return Some(event);
+            }
+        }
+    }
+}
+
 /// The events of all regions.
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -119,6 +137,17 @@ impl Events {
             Ok(_) => Ok(()),
             Err(source) => Err(Error::Publish { job, source }),
         }
+    }
+
+    /// Hears the events of all regions as they are published, and takes them from
+    /// nobody. For onlookers: what comes while nobody listens, or faster than it
+    /// is read, is lost.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn overhear(&self) -> Result<Overheard, async_nats::SubscribeError> {
+        let messages = self.bus.client().subscribe(topology::EVENTS_FILTER).await?;
+        Ok(Overheard { messages })
     }
 
     /// The last event that a worker published on a job, whether it was consumed

@@ -440,6 +440,9 @@ fn base(topology: &Topology, placement: Option<&ServerPlacement>) -> Config {
     }
 }
 
+/// Every event of every region.
+pub(crate) const EVENTS_FILTER: &str = "slipway.events.*.*.*";
+
 /// A stream of a floor; see [`floor`](crate::floor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FloorPart {
