@@ -65,6 +65,9 @@ const DOORS: &[(&str, &str)] = &[
     ("tonic", "slipway-buildkit"),
     ("bollard-buildkit-proto", "slipway-buildkit"),
     ("prost", "slipway-buildkit"),
+    ("opentelemetry-otlp", "slipway-runtime"),
+    ("opentelemetry-prometheus", "slipway-runtime"),
+    ("tracing-opentelemetry", "slipway-runtime"),
     ("anyhow", "slipway"),
 ];
 
