@@ -172,6 +172,7 @@ struct Parts {
 }
 
 fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Vault>) -> Executors {
+    let source = parts.registries.clone();
     let puller = puller(config, parts.registries, &parts.store, &server.registry, &parts.metrics);
     let builder = Builder {
         client: parts.client,
@@ -180,6 +181,7 @@ fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Va
         address: server.address,
         registry: server.registry,
         grants: server.grants,
+        source,
         vault: vault.clone(),
         metrics: parts.metrics,
     };

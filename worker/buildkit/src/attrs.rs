@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1 as proto;
 use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::{
-    MatchType, Policy, PolicyAction, Rule, Selector,
+    MatchType, Policy, PolicyAction, Rule, Selector, Update,
 };
 
 use crate::llb;
-use crate::request::{Export, ImageRule, SolveRequest};
+use crate::request::{Export, ImageRule, Mirrored, SolveRequest};
 
 const FRONTEND: &str = "dockerfile.v0";
 
@@ -48,7 +48,7 @@ pub(crate) fn solve_request(
         cache: Some(proto::CacheOptions::default()),
         // Kept out of the build history: its logs and records are ours.
         internal: true,
-        source_policy: source_policy(&request.image_rules),
+        source_policy: source_policy(&request.image_rules, &request.mirrored),
         ..proto::SolveRequest::default()
     }
 }
@@ -77,15 +77,53 @@ fn frontend_attrs(request: &SolveRequest) -> HashMap<String, String> {
     attrs
 }
 
-fn source_policy(rules: &[ImageRule]) -> Option<Policy> {
-    let rule = |rule: &ImageRule| {
+/// BuildKit applies the rules in order and begins anew once one has changed the
+/// source; so what is allowed is decided about the place that is really asked.
+fn source_policy(rules: &[ImageRule], mirrored: &[Mirrored]) -> Option<Policy> {
+    let allow = |rule: &ImageRule| {
         let action = if rule.is_allowed { PolicyAction::Allow } else { PolicyAction::Deny };
-        let identifier = format!("^docker-image://{}", rule.pattern);
-        let match_type = MatchType::Regex as i32;
-        let selector = Selector { identifier, match_type, constraints: vec![] };
+        let selector = regex(format!("^docker-image://{}", rule.pattern));
         Rule { action: action as i32, selector: Some(selector), updates: None }
     };
-    (!rules.is_empty()).then(|| Policy { version: 1, rules: rules.iter().map(rule).collect() })
+    let rules: Vec<Rule> = rules.iter().map(allow).chain(mirrored.iter().map(convert)).collect();
+    (!rules.is_empty()).then_some(Policy { version: 1, rules })
+}
+
+/// Sends one image to its mirror. The frontend adds the digest that it found to the
+/// name, and `latest` where nothing is said.
+fn convert(mirrored: &Mirrored) -> Rule {
+    let image = &mirrored.image;
+    let tag = match (image.tag(), image.digest()) {
+        (Some(tag), Some(_)) => format!("(:{})?", literal(&tag.to_string())),
+        (Some(tag), None) => format!("(:{})", literal(&tag.to_string())),
+        (None, Some(_)) => "()".to_owned(),
+        (None, None) => "(:latest)".to_owned(),
+    };
+    let digest = match image.digest() {
+        Some(digest) => format!("(@{})", literal(&digest.to_string())),
+        None => "(@sha256:[0-9a-f]{64})?".to_owned(),
+    };
+    let (host, path) = (literal(image.domain()), literal(&image.path().to_string()));
+    let selector = regex(format!("^docker-image://{host}/{path}{tag}{digest}$"));
+    let identifier = format!("docker-image://{}/{}${{1}}${{2}}", mirrored.mirror, image.path());
+    let updates = Update { identifier, ..Update::default() };
+    Rule { action: PolicyAction::Convert as i32, selector: Some(selector), updates: Some(updates) }
+}
+
+fn regex(identifier: String) -> Selector {
+    Selector { identifier, match_type: MatchType::Regex as i32, constraints: vec![] }
+}
+
+/// A regular expression (RE2) for exactly this text.
+fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if !letter.is_ascii_alphanumeric() && !"/:_-@".contains(letter) {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
 }
 
 fn exporter(export: &Export) -> Option<proto::Exporter> {
@@ -112,6 +150,7 @@ fn exporter(export: &Export) -> Option<proto::Exporter> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::request::Compression;
 
@@ -125,6 +164,25 @@ mod tests {
         assert!(!attrs.contains_key("no-cache"));
         assert_eq!(attrs["build-arg:cmdline"], "x");
         assert_eq!(attrs["label:no-cache"], "x");
+    }
+
+    #[test]
+    fn an_image_goes_to_its_mirror_with_tag_and_digest() {
+        let rule = |image: &str| {
+            let mirrored = Mirrored { image: image.parse().unwrap(), mirror: "m.io:5".into() };
+            let rule = convert(&mirrored);
+            assert_eq!(rule.action, PolicyAction::Convert as i32);
+            (rule.selector.unwrap().identifier, rule.updates.unwrap().identifier)
+        };
+        let (from, to) = rule("python:3.12-slim");
+        let pattern =
+            r"^docker-image://docker\.io/library/python(:3\.12-slim)(@sha256:[0-9a-f]{64})?$";
+        assert_eq!(from, pattern);
+        assert_eq!(to, "docker-image://m.io:5/library/python${1}${2}");
+        assert!(rule("debian").0.contains("debian(:latest)(@"));
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(rule(&format!("r.io/a@{digest}")).0.ends_with(&format!("/a()(@{digest})$")));
+        assert!(rule(&format!("r.io/a:1@{digest}")).0.ends_with(&format!("(:1)?(@{digest})$")));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use endpoint::{Endpoint, Tls};
 pub use error::{Error, SourceLocation};
 pub use event::{BuildEvent, Stream};
 pub use request::{
-    Compression, ContextSource, Credential, Export, ImageRule, InvalidRequest, RegistryCredentials,
-    SolveRequest,
+    Compression, ContextSource, Credential, Export, ImageRule, InvalidRequest, Mirrored,
+    RegistryCredentials, SolveRequest,
 };
 pub use solve::{Outcome, Solve};

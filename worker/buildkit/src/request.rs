@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use secrecy::{SecretSlice, SecretString};
-use slipway_oci::{Algorithm, Digest, Platform};
+use slipway_oci::{Algorithm, Digest, ImageReference, Platform};
 
 /// Largest Dockerfile, in bytes; it travels inside the request.
 const MAX_DOCKERFILE: usize = 4 << 20;
@@ -51,6 +51,18 @@ pub struct SolveRequest {
     /// its users, so an image that is not for everybody has to be denied here:
     /// credentials are not asked for when its digest is known.
     pub image_rules: Vec<ImageRule>,
+    /// Where images are fetched instead of where the Dockerfile says. The rules
+    /// above hold for the new place, too.
+    pub mirrored: Vec<Mirrored>,
+}
+
+/// An image that a mirror serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The image as the Dockerfile names it.
+    pub image: ImageReference,
+    /// `host[:port]` of the mirror, which has it under the same path.
+    pub mirror: String,
 }
 
 /// Allows or denies images.
@@ -155,6 +167,7 @@ impl SolveRequest {
             credentials: RegistryCredentials::default(),
             cgroup_parent: None,
             image_rules: Vec::new(),
+            mirrored: Vec::new(),
         }
     }
 
@@ -178,6 +191,9 @@ impl SolveRequest {
         }
         if self.labels.keys().any(String::is_empty) {
             return fail("labels", "a name is empty");
+        }
+        if self.mirrored.iter().any(|mirrored| !is_host(&mirrored.mirror)) {
+            return fail("mirrored", "a mirror is not of the form `host[:port]`");
         }
         match &self.export {
             Export::PushByDigest { repository, .. } if !is_repository(repository) => {
@@ -243,15 +259,16 @@ fn is_relative_path(path: &str) -> bool {
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-fn is_repository(repository: &str) -> bool {
-    let Some((host, path)) = repository.split_once('/') else { return false };
+fn is_host(host: &str) -> bool {
     let host_char =
         |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']');
+    !host.is_empty() && host.bytes().all(host_char)
+}
+
+fn is_repository(repository: &str) -> bool {
+    let Some((host, path)) = repository.split_once('/') else { return false };
     let path_char = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/');
-    !host.is_empty()
-        && host.bytes().all(host_char)
-        && path.split('/').all(|part| !part.is_empty())
-        && path.bytes().all(path_char)
+    is_host(host) && path.split('/').all(|part| !part.is_empty()) && path.bytes().all(path_char)
 }
 
 #[cfg(test)]
@@ -291,6 +308,13 @@ mod tests {
         assert_eq!(field_of(|r| r.dockerfile = vec![b'#'; MAX_DOCKERFILE + 1]), "dockerfile");
         for name in ["", "/etc/passwd", "../Dockerfile", "a//b", "a\nb"] {
             assert_eq!(field_of(|r| r.dockerfile_name = name.into()), "dockerfile_name");
+        }
+        let mirror = |mirror: &str| Mirrored {
+            image: "docker.io/library/x:1".parse().unwrap(),
+            mirror: mirror.into(),
+        };
+        for host in ["", "h/path", "$1", "https://h"] {
+            assert_eq!(field_of(|r| r.mirrored = vec![mirror(host)]), "mirrored");
         }
         for repository in ["a", "h/a,h/b", "h/a:tag", "h/a@sha256:0", "h/", "h/A"] {
             assert_eq!(field_of(|r| r.export = push_to(repository)), "export");

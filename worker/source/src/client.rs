@@ -67,6 +67,35 @@ impl Client {
         self.resolve_at(&registry, reference, &named, platform, credentials).await
     }
 
+    /// The mirror that serves the image for `platform`, if its registry has mirrors
+    /// and one of them does. `latest` is asked for where nothing is said. Nothing of
+    /// the image is kept.
+    pub async fn mirror(
+        &self,
+        reference: &ImageReference,
+        platform: &Platform,
+        credentials: &dyn CredentialSource,
+    ) -> Option<String> {
+        let named = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => Reference::Digest(*digest),
+            (None, Some(tag)) => Reference::Tag(tag.to_string()),
+            (None, None) => Reference::Tag("latest".to_owned()),
+        };
+        let mut places = Location::all(reference.domain(), &self.http.config);
+        places.pop();
+        for mirror in places {
+            match self.resolve_at(&mirror, reference, &named, platform, credentials).await {
+                Ok(_) => return Some(mirror.name),
+                Err(error) => tracing::warn!(
+                    registry = mirror.name,
+                    error = &error as &dyn std::error::Error,
+                    "a mirror does not serve an image"
+                ),
+            }
+        }
+        None
+    }
+
     async fn resolve_at(
         &self,
         at: &Location,

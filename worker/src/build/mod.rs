@@ -4,6 +4,7 @@
 mod access;
 mod failure;
 mod images;
+mod mirrors;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,8 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use slipway_blobstore::{Repository, Store};
 use slipway_buildkit::{
-    Client, Compression, ContextSource, Credential, Export, ImageRule, Solve, SolveRequest,
+    Client, Compression, ContextSource, Credential, Export, ImageRule, Mirrored, Solve,
+    SolveRequest,
 };
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
@@ -29,11 +31,12 @@ use slipway_runtime::telemetry::trace;
 
 use crate::attempt::Executor;
 use crate::contexts::{Contexts, Offer};
-use crate::credentials::ImageCredentials;
+use crate::credentials::{ImageCredentials, JobCredentials};
 use crate::log::LogSink;
 use crate::metrics::{Metrics, Phase};
 use access::{ImageAccess, of_credentials};
 use failure::{of_build, of_context, of_image, of_store};
+use mirrors::Places;
 use progress::Progress;
 use vertices::Vertices;
 
@@ -55,6 +58,8 @@ pub struct Builder {
     pub registry: Registry,
     /// Rights of running builds.
     pub grants: Arc<StaticAuthorizer>,
+    /// Other registries, with their mirrors.
+    pub source: slipway_source::Client,
     /// Registry credentials.
     pub vault: Arc<dyn ImageCredentials>,
     /// What is counted.
@@ -95,21 +100,28 @@ impl Builder {
                 Failure::new(FailureKind::JobInvalid, error.to_string())
             })?;
         let metrics = &self.metrics;
-        let prepared =
-            metrics.timed(JobKind::Build, Phase::Prepare, self.prepare(job, spec)).await?;
+        let prepared = metrics
+            .timed(JobKind::Build, Phase::Prepare, self.prepare(job, spec, &platform))
+            .await?;
         let solved = self.solve(job, spec, &platform, &prepared, log);
         let (digest, steps) = metrics.timed(JobKind::Build, Phase::Solve, solved).await?;
         let read = self.inspect(job.organization, digest, &platform, steps);
         metrics.timed(JobKind::Build, Phase::Publish, read).await
     }
 
-    async fn prepare(&self, job: &JobMessage, spec: &BuildSpec) -> Result<Prepared, Failure> {
+    async fn prepare(
+        &self,
+        job: &JobMessage,
+        spec: &BuildSpec,
+        platform: &Platform,
+    ) -> Result<Prepared, Failure> {
         let mut offers = Vec::with_capacity(spec.contexts.len());
         for hash in &spec.contexts {
             offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);
         }
-        let access = self.image_access(job, spec).await?;
-        Ok(Prepared { offers, access })
+        let places = self.places(job, spec, platform).await;
+        let access = self.image_access(job, &places).await?;
+        Ok(Prepared { offers, access, mirrored: places.mirrored })
     }
 
     async fn solve(
@@ -122,8 +134,9 @@ impl Builder {
     ) -> Result<(Digest, Steps), Failure> {
         // The right to push ends with the solve.
         let grant = self.grant(job)?;
-        let Prepared { offers, access } = prepared;
+        let Prepared { offers, access, mirrored } = prepared;
         let request = self.request(job, spec, platform.clone(), offers, &grant, access);
+        let request = SolveRequest { mirrored: mirrored.clone(), ..request };
         let mut solve = self.client.solve(request);
         let steps = follow(&mut solve, log, Vertices::here(self.metrics.clone())).await;
         let outcome = solve.outcome().await.map_err(of_build)?;
@@ -133,15 +146,21 @@ impl Builder {
         Ok((digest, steps))
     }
 
-    /// Credentials for what the Dockerfile takes from other registries.
+    /// Where the images are that the Dockerfile takes from other registries.
+    async fn places(&self, job: &JobMessage, spec: &BuildSpec, platform: &Platform) -> Places {
+        let images = images::images(&spec.dockerfile, &spec.build_args);
+        let credentials = JobCredentials::new(self.vault.clone(), job.job);
+        Places::find(&self.source, images, platform, &credentials).await
+    }
+
+    /// Credentials for the registries that are really asked.
     async fn image_access(
         &self,
         job: &JobMessage,
-        spec: &BuildSpec,
+        places: &Places,
     ) -> Result<ImageAccess, Failure> {
-        let images = images::images(&spec.dockerfile, &spec.build_args);
-        let credentials = self.vault.for_images(job.job, &images).await;
-        ImageAccess::of(&images, credentials.map_err(of_credentials)?)
+        let credentials = self.vault.for_images(job.job, &places.images).await;
+        ImageAccess::of(&places.images, credentials.map_err(of_credentials)?)
     }
 
     fn grant(&self, job: &JobMessage) -> Result<Grant, Failure> {
@@ -224,6 +243,7 @@ impl Builder {
 struct Prepared {
     offers: Vec<Offer>,
     access: ImageAccess,
+    mirrored: Vec<Mirrored>,
 }
 
 fn repository() -> Result<RepositoryName, Failure> {

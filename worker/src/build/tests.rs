@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use slipway_domain::message::VERSION;
 use slipway_domain::{AttemptNumber, Class, JobId, LogEvent, OrganizationId, SnapshotId};
 use slipway_registry::{Limits, Metrics, Registry};
-use slipway_testkit::stack;
+use slipway_testkit::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth, stack};
 use uuid::Uuid;
 
 use slipway_oci::ImageReference;
@@ -38,8 +38,12 @@ struct Bench {
     _server: tokio::task::JoinHandle<()>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
 async fn bench() -> Bench {
+    bench_with(slipway_source::Config::default(), Arc::new(Nothing)).await
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
+async fn bench_with(source: slipway_source::Config, vault: Arc<dyn ImageCredentials>) -> Bench {
     let (store, grants) = (Store::in_memory(), Arc::new(StaticAuthorizer::new()));
     let contexts = Contexts::new(store.clone());
     let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
@@ -51,10 +55,19 @@ async fn bench() -> Bench {
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let endpoint = stack::buildkit_endpoint().parse().unwrap();
     let client = Client::connect(&endpoint, None).await.unwrap();
-    let vault = Arc::new(Nothing);
+    let source = slipway_source::Client::new(source).unwrap();
     let counts = crate::metrics::Metrics::new(&slipway_runtime::telemetry::no_meter());
-    let builder =
-        Builder { client, contexts, store, address, registry, grants, vault, metrics: counts };
+    let builder = Builder {
+        client,
+        contexts,
+        store,
+        address,
+        registry,
+        grants,
+        source,
+        vault,
+        metrics: counts,
+    };
     Bench { builder, metrics, _server: server }
 }
 
@@ -138,4 +151,85 @@ async fn a_build_can_start_from_a_snapshot_of_its_own_organization_only() {
     assert!(lines.iter().any(|line| line.ends_with(" shared")), "{lines:?}");
     let refused = run(&bench, &job(2, &from)).await.0.unwrap_err();
     assert_eq!(refused.kind, FailureKind::BaseImageUnavailable, "{refused:?}");
+}
+
+/// A login for one host.
+#[derive(Debug)]
+struct Login(String);
+
+#[async_trait]
+impl ImageCredentials for Login {
+    async fn for_images(
+        &self,
+        _: JobId,
+        images: &[ImageReference],
+    ) -> Result<Vec<Option<Opened>>, CredentialError> {
+        let opened = |image: &ImageReference| {
+            (image.domain() == self.0).then(|| Opened {
+                id: slipway_domain::CredentialId::from_uuid(Uuid::from_u128(1)),
+                name: "mirror".into(),
+                path: String::new(),
+                credential: slipway_source::Credential::Basic {
+                    username: "tester".into(),
+                    password: REGISTRY_PASSWORD.to_owned().into(),
+                },
+            })
+        };
+        Ok(images.iter().map(opened).collect())
+    }
+}
+
+/// Puts the base image of tests into a registry.
+async fn copy_base(registry: &DockerRegistry, name: &str) {
+    let mut command = tokio::process::Command::new("skopeo");
+    command.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]);
+    command.args(["--dest-tls-verify=false", "--dest-creds"]);
+    command.arg(format!("tester:{REGISTRY_PASSWORD}"));
+    command.arg(format!("docker://{}", stack::base_image()));
+    command.arg(format!("docker://{}/{name}", registry.address()));
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A mirror of Docker Hub with a login.
+async fn mirrored() -> (Bench, DockerRegistry) {
+    let mirror = DockerRegistry::start(RegistryAuth::Password).await;
+    let host = mirror.address().to_string();
+    let mirrors = [("docker.io".to_owned(), vec![host.clone()])].into();
+    let source = slipway_source::Config { mirrors, ..slipway_source::Config::default() };
+    (bench_with(source, Arc::new(Login(host))).await, mirror)
+}
+
+#[tokio::test]
+async fn images_come_from_a_mirror_where_it_has_them() {
+    let (bench, mirror) = mirrored().await;
+    // Docker Hub has none of these: whoever finds them has asked the mirror.
+    let marker = Uuid::new_v4().simple().to_string();
+    copy_base(&mirror, &format!("library/{marker}:1.2")).await;
+    copy_base(&mirror, &format!("tools/{marker}:latest")).await;
+    let dockerfile = format!(
+        "ARG BASE={marker}:1.2\nFROM $BASE AS base\n\
+         COPY --from=tools/{marker} /bin/busybox /tool\n\
+         FROM base\nRUN --mount=type=bind,from=docker.io/tools/{marker},target=/m \
+         cmp /m/bin/busybox /tool && echo same {marker}\n"
+    );
+    let (image, lines) = run(&bench, &job(1, &dockerfile)).await;
+    image.unwrap();
+    let same = format!("same {marker}");
+    assert!(lines.iter().any(|line| line.ends_with(&same)), "{lines:?}");
+
+    // What the mirror lacks comes from where it is said to be.
+    let elsewhere = format!("FROM {}\nRUN echo {marker}\n", stack::base_image());
+    run(&bench, &job(1, &elsewhere)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_mirror_is_no_way_around_what_is_denied() {
+    let (bench, mirror) = mirrored().await;
+    let foreign = Uuid::from_u128(2);
+    copy_base(&mirror, &format!("{foreign}/snapshots:1")).await;
+    let dockerfile = format!("FROM docker.io/{foreign}/snapshots:1\nRUN true\n");
+    let refused = run(&bench, &job(1, &dockerfile)).await.0.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::BaseImageUnavailable, "{refused:?}");
+    run(&bench, &job(2, &dockerfile)).await.0.unwrap();
 }
