@@ -73,13 +73,15 @@ impl Metrics {
         let lost =
             counter("slipway.worker.leases.lost", "Attempts stopped since their lease was lost");
         lost.add(0, &[]);
+        let pulled = counter("slipway.pull.bytes", "Bytes of layers fetched from registries");
+        pulled.add(0, &[]);
         Self {
             running,
             claims: counter("slipway.worker.claims", "Deliveries, by what became of them"),
             attempts: seconds("slipway.attempt.duration", "From claim to end of an attempt"),
             phases: seconds("slipway.attempt.phase.duration", "Time in the phases of attempts"),
             lost,
-            pulled: counter("slipway.pull.bytes", "Bytes of layers fetched from registries"),
+            pulled,
         }
     }
 
