@@ -9,6 +9,7 @@ mod clients;
 mod cluster;
 mod contexts;
 mod credentials;
+mod description;
 mod dev;
 mod door;
 mod failures;
