@@ -216,7 +216,7 @@ pub async fn run(app: App, interval: Duration, shutdown: CancellationToken) {
         }
     };
     // Every step is idempotent, so it may end anywhere.
-    shutdown.run_until_cancelled(look).await;
+    Box::pin(shutdown.run_until_cancelled(look)).await;
 }
 
 /// Makes a default snapshot if there is none, makes it general, and removes one
