@@ -12,7 +12,8 @@ use crate::ids::WorkerId;
 use crate::image::BuiltImage;
 use crate::snapshot::SnapshotEvent;
 
-/// Attempts of one job, handed back ones included: the record lists them all.
+/// Attempts of one job, handed back ones included, until it is dead: the record
+/// lists them all.
 const MAX_ATTEMPTS: u32 = 50;
 
 /// How an event's attempt relates to the record.
@@ -57,6 +58,40 @@ impl JobRecord {
             }
             JobEvent::Cancel => Ok(self.on_cancel(now)),
             JobEvent::LogArchived => Ok(self.on_log_archived()),
+            JobEvent::Redrive => self.on_redrive(now),
+            JobEvent::Drop => self.on_drop(now),
+        }
+    }
+
+    fn on_redrive(&self, now: Timestamp) -> Result<Transition, IllegalTransition> {
+        self.must_be_dead()?;
+        if self.log == LogState::Streamed {
+            return Err(IllegalTransition::Unsettled { job: self.id });
+        }
+        let last = self.current_attempt();
+        let mut next = self.moved(JobState::Queued { attempt: last.next(), not_before: None }, now);
+        next.log = LogState::Streamed;
+        next.revival.redrives += 1;
+        next.revival.forgiven = last.get();
+        next.revival.dropped = false;
+        let snapshot = Some(SnapshotEvent::Redriven);
+        Ok(Transition { next, snapshot, effects: vec![Effect::Dispatch] })
+    }
+
+    fn on_drop(&self, now: Timestamp) -> Result<Transition, IllegalTransition> {
+        self.must_be_dead()?;
+        if self.revival.dropped {
+            return Ok(self.unchanged());
+        }
+        let mut next = self.moved(self.state.clone(), now);
+        next.revival.dropped = true;
+        Ok(Transition { next, snapshot: None, effects: vec![] })
+    }
+
+    fn must_be_dead(&self) -> Result<(), IllegalTransition> {
+        match &self.state {
+            JobState::Dead { .. } => Ok(()),
+            state => Err(IllegalTransition::NotDead { job: self.id, state: state.name() }),
         }
     }
 
@@ -121,7 +156,8 @@ impl JobRecord {
             return Ok(next.over());
         }
         let failures = next.failures();
-        if failures >= retry.max_attempts || attempt.number.get() >= MAX_ATTEMPTS {
+        let since = attempt.number.get().saturating_sub(self.revival.forgiven);
+        if failures >= retry.max_attempts || since >= MAX_ATTEMPTS {
             let message = format!("gave up after {failures} attempts: {}", failure.message);
             let failure = Failure { message, ..failure };
             next.state = JobState::Dead { failure };
@@ -136,9 +172,12 @@ impl JobRecord {
         Ok(Transition { next, effects: vec![Effect::Dispatch] })
     }
 
-    /// Attempts that failed; one that was handed back did nothing wrong.
+    /// Attempts that failed since the job was last redriven; one that was handed
+    /// back did nothing wrong.
     fn failures(&self) -> u32 {
-        let failed = self.attempts.iter().filter_map(|attempt| attempt.failure.as_ref());
+        let counted =
+            self.attempts.iter().filter(|attempt| attempt.number.get() > self.revival.forgiven);
+        let failed = counted.filter_map(|attempt| attempt.failure.as_ref());
         failed.filter(|failure| failure.kind != FailureKind::HandedBack).count() as u32
     }
 
@@ -260,7 +299,8 @@ impl JobRecord {
     /// Exponential pause with jitter of up to a half, drawn from the job's id so
     /// that jobs which failed together do not come back together.
     fn pause_after(&self, attempt: AttemptNumber, retry: &RetryPolicy) -> SignedDuration {
-        let doublings = attempt.get().saturating_sub(1).min(16);
+        let since = attempt.get().saturating_sub(self.revival.forgiven);
+        let doublings = since.saturating_sub(1).min(16);
         let full = retry.base.saturating_mul(1 << doublings).min(retry.max);
         let noise = i32::from(self.id.as_uuid().as_bytes()[15]);
         full / 2 + (full / 2) * noise / 255

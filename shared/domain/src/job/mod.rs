@@ -47,6 +47,9 @@ pub struct JobRecord {
     pub updated_at: Timestamp,
     /// Where its log lies.
     pub log: LogState,
+    /// What an operator did about it after it was dead.
+    #[serde(default, skip_serializing_if = "Revival::is_none")]
+    pub revival: Revival,
     /// Where it stands in a trace, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<JobTrace>,
@@ -78,6 +81,29 @@ impl JobTrace {
         let mut fields: Vec<&str> = self.own.split('-').collect();
         *fields.get_mut(2)? = self.parent.as_deref()?;
         Some(fields.join("-"))
+    }
+}
+
+/// What an operator did about a dead job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revival {
+    /// How often it was redriven.
+    #[serde(default)]
+    pub redrives: u32,
+    /// Attempts up to this one were made before the last time it was redriven,
+    /// and no longer count.
+    #[serde(default)]
+    pub forgiven: u32,
+    /// Whether it was taken from the list of the dead.
+    #[serde(default)]
+    pub dropped: bool,
+}
+
+impl Revival {
+    /// Whether nobody did anything.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -221,6 +247,11 @@ pub enum JobEvent {
     Cancel,
     /// The log was archived.
     LogArchived,
+    /// An operator gives a dead job a fresh set of attempts. Its log must be
+    /// archived, so that what follows is not taken for a part that came late.
+    Redrive,
+    /// An operator takes a dead job from the list.
+    Drop,
 }
 
 /// What the caller does after it has stored the next record. Every effect may
@@ -279,6 +310,20 @@ pub enum IllegalTransition {
         job: JobId,
         /// The attempt.
         event: AttemptNumber,
+    },
+    /// Only a dead job is redriven or dropped.
+    #[error("job `{job}` is {state}: only a dead job can be redriven or dropped")]
+    NotDead {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// The log of a dead job is still being archived.
+    #[error("the log of job `{job}` is still being stored: try again in a few seconds")]
+    Unsettled {
+        /// The job.
+        job: JobId,
     },
 }
 
@@ -340,6 +385,7 @@ impl JobRecord {
             updated_at: now,
             log: LogState::Streamed,
             trace: job.trace,
+            revival: Revival::default(),
         }
     }
 

@@ -155,6 +155,55 @@ fn cancel_stops_the_holder_and_nothing_comes_after() {
     assert_eq!(late.next.word(), Some(SnapshotEvent::Cancelled));
 }
 
+/// Dead after a single attempt.
+fn dead() -> JobRecord {
+    let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    let gone = failed(claim(1, 1), FailureKind::BuildkitUnavailable);
+    job().apply(gone, NOW, &retry).unwrap().next
+}
+
+#[test]
+fn a_redriven_job_has_all_its_attempts_again() {
+    let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+    let mut job = step(&dead(), JobEvent::LogArchived).next;
+    let redriven = step(&job, JobEvent::Redrive);
+    assert_eq!(redriven.snapshot, Some(SnapshotEvent::Redriven));
+    assert_eq!(redriven.effects, vec![Effect::Dispatch]);
+    assert_eq!(redriven.next.log, LogState::Streamed);
+    job = redriven.next;
+    for number in [2, 3] {
+        assert_eq!(job.current_attempt(), AttemptNumber::new(number));
+        let gone = failed(claim(number, 1), FailureKind::BuildkitUnavailable);
+        job = job.apply(gone, NOW, &retry).unwrap().next;
+    }
+    assert_eq!(job.state.name(), "dead");
+    assert_eq!(job.attempts.len(), 3, "every attempt stays on record");
+    let late = step(&job, JobEvent::LogArchived).next.apply(
+        published(claim(1, 1), 9),
+        NOW,
+        &RetryPolicy::default(),
+    );
+    assert!(matches!(late, Err(IllegalTransition::StaleAttempt { .. })), "{late:?}");
+}
+
+#[test]
+fn a_dead_job_waits_for_its_log_before_it_is_redriven() {
+    let refused = dead().apply(JobEvent::Redrive, NOW, &RetryPolicy::default());
+    assert!(matches!(refused, Err(IllegalTransition::Unsettled { .. })), "{refused:?}");
+    let dropped = step(&dead(), JobEvent::Drop).next;
+    assert!(dropped.revival.dropped && dropped.state == dead().state);
+    // One that is redriven after all is back on the list when it dies again.
+    let redriven = step(&step(&dropped, JobEvent::LogArchived).next, JobEvent::Redrive).next;
+    assert!(!redriven.revival.dropped);
+}
+
+#[test]
+fn a_record_of_the_first_form_is_read() {
+    let mut value = serde_json::to_value(job()).unwrap();
+    assert!(value.as_object_mut().unwrap().remove("revival").is_none(), "nothing is written");
+    assert_eq!(serde_json::from_value::<JobRecord>(value).unwrap(), job());
+}
+
 #[test]
 fn every_state_answers_every_event() {
     let queued = job();
@@ -168,6 +217,8 @@ fn every_state_answers_every_event() {
         ("succeeded 1", step(&running, published(claim(1, 1), 9)).next),
         ("failed 1", step(&running, failed(claim(1, 1), FailureKind::RunFailed)).next),
         ("cancelled", step(&queued, JobEvent::Cancel).next),
+        ("dead", dead()),
+        ("dead, stored", step(&dead(), JobEvent::LogArchived).next),
     ];
     let events = [
         ("started 1", started(claim(1, 1))),
@@ -178,6 +229,8 @@ fn every_state_answers_every_event() {
         ("started 2", started(claim(2, 1))),
         ("cancel", JobEvent::Cancel),
         ("log archived", JobEvent::LogArchived),
+        ("redrive", JobEvent::Redrive),
+        ("drop", JobEvent::Drop),
     ];
     let mut table = String::new();
     for (state, record) in &states {

@@ -124,7 +124,7 @@ impl SnapshotState {
     }
 }
 
-/// What can happen to a snapshot. The first four come from its job.
+/// What can happen to a snapshot. All but the last come from its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotEvent {
     /// A worker began.
@@ -135,6 +135,8 @@ pub enum SnapshotEvent {
     Failed(Failure),
     /// The job was cancelled.
     Cancelled,
+    /// The job was dead, and an operator has it tried once more.
+    Redriven,
     /// The user wants it gone.
     Remove,
 }
@@ -171,6 +173,7 @@ impl SnapshotRecord {
                 SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
                 SnapshotEvent::Cancelled,
             ) => SnapshotState::Error { failure: cancelled() },
+            (SnapshotState::Error { .. }, SnapshotEvent::Redriven) => SnapshotState::Pending,
             (
                 SnapshotState::Building
                 | SnapshotState::Pulling
@@ -184,6 +187,14 @@ impl SnapshotRecord {
                 | SnapshotState::BuildFailed { .. }
                 | SnapshotState::Error { .. },
                 SnapshotEvent::Published(_) | SnapshotEvent::Failed(_) | SnapshotEvent::Cancelled,
+            )
+            | (
+                SnapshotState::Pending
+                | SnapshotState::Building
+                | SnapshotState::Pulling
+                | SnapshotState::Active { .. }
+                | SnapshotState::BuildFailed { .. },
+                SnapshotEvent::Redriven,
             ) => return self.clone(),
         };
         if state == self.state {
