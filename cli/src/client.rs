@@ -23,6 +23,7 @@ mod error;
 mod follow;
 mod format;
 mod interrupt;
+mod jobs;
 mod loadtest;
 mod logs;
 mod report;
@@ -56,7 +57,7 @@ pub enum Command {
     /// Make, list, look at and delete snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Look at the jobs that make snapshots
+    /// Look at the jobs that make snapshots, cancel them, redrive dead ones
     #[command(subcommand)]
     Job(JobCommand),
     /// Look at the workers that run jobs; `slipway worker` also runs them, so
@@ -124,7 +125,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Snapshot(SnapshotCommand::List(args)) => show::snapshots(&client, &args).await,
         Command::Snapshot(SnapshotCommand::Get(args)) => show::snapshot(&client, &args).await,
         Command::Snapshot(SnapshotCommand::Delete(args)) => show::delete(&client, &args).await,
-        Command::Job(JobCommand::Get(args)) => show::job(&client, &args).await,
+        Command::Job(command) => jobs::run(&client, command).await,
         Command::Worker(WorkerCommand::List(args)) => show::workers(&client, &args).await,
         Command::Region(RegionCommand::List(args)) => show::regions(&client, &args).await,
         Command::Region(RegionCommand::RotateKey(args)) => {

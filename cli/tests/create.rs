@@ -262,7 +262,9 @@ fn lists_and_details_are_printed() {
         ("snapshot list", &["snapshot", "list"][..]),
         ("snapshot get json", &["snapshot", "get", "team/app:1", "--json"]),
         ("snapshot get", &["snapshot", "get", "team/app:1"]),
-        ("job get", &["job", "get", server::JOB]),
+        ("job show", &["job", "show", server::JOB]),
+        ("job list", &["job", "list"]),
+        ("job dead list", &["job", "dead", "list"]),
         ("worker list", &["worker", "list"]),
         ("region list", &["region", "list"]),
         ("snapshot delete", &["snapshot", "delete", "team/app:1"]),
@@ -271,6 +273,25 @@ fn lists_and_details_are_printed() {
         assert_eq!(code, Some(0), "{err}");
         insta::assert_snapshot!(name, out);
     }
+}
+
+#[test]
+fn jobs_are_cancelled_redriven_and_dropped() {
+    let server = Server::start(Behaviour::default());
+    for (args, said) in [
+        (&["job", "cancel"][..], "cancelled"),
+        (&["job", "dead", "redrive"], "redriven"),
+        (&["job", "dead", "drop"], "dropped"),
+    ] {
+        let (code, out, err) = run(&server, &[args, &[server::JOB]].concat());
+        assert_eq!((code, out), (Some(0), format!("{said} {}\n", server::JOB)), "{err}");
+        // One mistake does not keep the others.
+        let (code, out, err) = run(&server, &[args, &["other", server::JOB]].concat());
+        assert_eq!((code, out), (Some(1), format!("{said} {}\n", server::JOB)), "{err}");
+        assert!(err.contains("error: other: job `other` is running"), "{err}");
+    }
+    let changed = ["cancel", "cancel", "redrive", "redrive", "drop", "drop"];
+    assert_eq!(server.seen().changed, changed);
 }
 
 #[test]

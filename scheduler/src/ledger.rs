@@ -193,6 +193,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// Reads a job afresh.
+    ///
+    /// # Errors
+    /// Nothing can be read now.
+    pub async fn refresh(&self, id: JobId) -> Result<(), Error> {
+        self.reload_job(id).await.map(|_| ())
+    }
+
     /// Reads a job afresh; returns whether there is one. Another replica may have
     /// made or changed it a moment ago.
     async fn reload_job(&self, id: JobId) -> Result<bool, Error> {

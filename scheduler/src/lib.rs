@@ -16,6 +16,7 @@ mod ledger;
 mod limits;
 mod logs;
 mod metrics;
+mod operate;
 mod reconcile;
 mod registry;
 mod service;
@@ -166,7 +167,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         shutdown: tasks.shutdown().clone(),
         requests: Requests::new(telemetry.meter()),
     };
-    let services = service::start(&bus, &app).await.map_err(Error::Services)?;
+    let services = Box::pin(service::start(&bus, &app)).await.map_err(Error::Services)?;
     let uses = registry::start(&bus, &app).await.map_err(Error::Services)?;
     let look = general::run(app.clone(), config.reconcile_interval, tasks.shutdown().clone());
     tasks.spawn("general", look);

@@ -1,18 +1,18 @@
-//! NATS micro services: `slipway.submit` for clients, `slipway.authorize` for
+//! NATS micro services: `slipway.submit` and `slipway.cancel` for clients, `slipway.authorize` for
 //! the regions' registries, `slipway.credentials` for their workers.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use slipway_api::own::{AuthorizeRequest, SubmitRequest, SubmitResponse};
+use slipway_api::own::{AuthorizeRequest, CancelRequest, Job, SubmitRequest, SubmitResponse};
 use slipway_bus::services::{Error, Fault, Offer, Request, Service};
 use slipway_bus::{Bus, TraceParent, topology};
 use slipway_domain::credential::CredentialsRequest;
 use slipway_domain::organization::Permission;
 use tracing::Instrument as _;
 
-use crate::api::{ApiError, App, Caller};
-use crate::{registry, submit, trace};
+use crate::api::{ApiError, App, Caller, jobs, present};
+use crate::{operate, registry, submit, trace};
 
 /// Longest time that a submission may take before its caller is told to retry.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// They cannot be registered.
-pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
+pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 4], Error> {
     let submitter = app.clone();
     let submit = bus.serve(offer("slipway-submit", "Submits a snapshot", topology::SUBMIT), {
         move |request: Request<SubmitRequest>| {
@@ -30,6 +30,19 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
                 let parent = request.trace.as_ref().map(TraceParent::as_str);
                 let span = trace::request(topology::SUBMIT, parent);
                 let work = submit_for_key(&app, request.body).instrument(span);
+                match tokio::time::timeout(DEADLINE, work).await {
+                    Ok(answer) => answer.map_err(fault),
+                    Err(_) => Err(Fault::new(503, "not stored in time, try again")),
+                }
+            }
+        }
+    });
+    let canceller = app.clone();
+    let cancel = bus.serve(offer("slipway-cancel", "Cancels a job", topology::CANCEL), {
+        move |request: Request<CancelRequest>| {
+            let app = canceller.clone();
+            async move {
+                let work = cancel_for_key(&app, request.body);
                 match tokio::time::timeout(DEADLINE, work).await {
                     Ok(answer) => answer.map_err(fault),
                     Err(_) => Err(Fault::new(503, "not stored in time, try again")),
@@ -53,7 +66,7 @@ pub async fn start(bus: &Bus, app: &App) -> Result<[Service; 3], Error> {
             std::future::ready(answer)
         }
     });
-    Ok([submit.await?, authorize.await?, credentials.await?])
+    Ok([submit.await?, cancel.await?, authorize.await?, credentials.await?])
 }
 
 pub(crate) fn offer(name: &str, description: &str, subject: &str) -> Offer {
@@ -70,6 +83,15 @@ async fn submit_for_key(app: &App, request: SubmitRequest) -> Result<SubmitRespo
     caller.must(Permission::WriteSnapshots)?;
     let (snapshot, job) = submit::submit(app, caller.organization, request.snapshot).await?;
     Ok(SubmitResponse { snapshot_id: snapshot.id.to_string(), job_id: job.id.to_string() })
+}
+
+async fn cancel_for_key(app: &App, request: CancelRequest) -> Result<Job, ApiError> {
+    let caller = Caller::of_key(&app.view, &request.api_key, Timestamp::now())?;
+    caller.must(Permission::WriteSnapshots)?;
+    let job = jobs::find(app, &caller.organization, &request.job_id)?.id;
+    operate::cancel(app, job).await?;
+    let job = jobs::find(app, &caller.organization, &request.job_id)?;
+    Ok(present::job(&job, &app.view))
 }
 
 /// The same status and words as over HTTP, with the stable code in front.

@@ -251,10 +251,10 @@ impl Settler {
             // Nobody will ask for it, but those who read it now see its end.
             return self.logs.end(record).await.map_err(Error::Log);
         }
-        self.logs.seal(record).await.map_err(Error::Log)?;
+        let last = self.logs.seal(record).await.map_err(Error::Log)?;
         let moved = self.ledger.move_job(record.id, JobEvent::LogArchived).await;
         moved.map_err(Error::Ledger)?;
-        self.logs.purge(record.id, &record.region).await.map_err(Error::Log)
+        self.logs.purge(record.id, &record.region, last).await.map_err(Error::Log)
     }
 }
 

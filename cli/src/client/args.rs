@@ -155,18 +155,75 @@ pub struct Delete {
 /// `slipway job …`
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
-    /// Show one job with its attempts
-    Get(GetJob),
+    /// List jobs, newest first
+    #[command(visible_alias = "ls")]
+    List(ListJobs),
+    /// Show one job with its attempts: worker, times and reason of each
+    #[command(visible_alias = "get")]
+    Show(ShowJob),
+    /// Stop jobs; their snapshots stay, in state `error`
+    Cancel(Jobs),
+    /// Look at jobs that gave up, and try them again
+    #[command(subcommand)]
+    Dead(DeadCommand),
 }
 
-/// `slipway job get`
+/// `slipway job dead …`
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List the jobs that gave up, newest first, with the last reason
+    #[command(visible_alias = "ls")]
+    List(ListJobs),
+    /// Show one with every attempt: worker, times and reason of each
+    #[command(visible_alias = "get")]
+    Show(ShowJob),
+    /// Give jobs a fresh set of attempts, once what failed is mended
+    #[command(after_help = REDRIVE_HELP)]
+    Redrive(Jobs),
+    /// Take jobs from this list; their snapshots stay, in state `error`
+    Drop(Jobs),
+}
+
+const REDRIVE_HELP: &str = "\
+The snapshot is `pending` again, and its log goes on where it ended.
+
+Examples:
+  slipway job dead redrive 0198f1de-0000-7000-8000-000000000002
+  slipway job dead list --json | jq -r .id | xargs slipway job dead redrive";
+
+/// `slipway job list`
 #[derive(Debug, Args)]
-pub struct GetJob {
-    /// Id, as `slipway snapshot get` shows it
+pub struct ListJobs {
+    /// Only jobs in this state: queued, running, succeeded, failed, cancelled or dead
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// Only jobs of this region
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub limit: u32,
+    /// Print one JSON object per line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `slipway job show`
+#[derive(Debug, Args)]
+pub struct ShowJob {
+    /// Id, as `slipway job list` and `slipway snapshot get` show it
     pub id: String,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// Jobs to do something with.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Ids, as `slipway job list` shows them
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
 }
 
 /// `slipway worker …`

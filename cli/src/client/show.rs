@@ -5,10 +5,10 @@ use std::io::{self, Write as _};
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use slipway_api::Client;
-use slipway_api::own::{Job, RegionStatus, Worker};
+use slipway_api::own::{RegionStatus, Worker};
 use slipway_api::types::{ListSnapshots as Query, Snapshot};
 
-use super::args::{Delete, Get, GetJob, List, ListSnapshots};
+use super::args::{Delete, Get, List, ListSnapshots};
 use super::error::{Error, Exit};
 use super::format::{self, or_dash};
 use super::screen::json_line;
@@ -104,47 +104,6 @@ pub async fn delete(client: &Client, args: &Delete) -> Result<(), Error> {
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// `slipway job get`.
-pub async fn job(client: &Client, args: &GetJob) -> Result<(), Error> {
-    let job = client.job(&args.id).await?;
-    if args.json {
-        return Ok(json_line(&job)?);
-    }
-    let steps = job.total_steps.zip(job.cached_steps);
-    details(&[
-        ("id", Some(job.id.clone())),
-        ("state", Some(job.state.clone())),
-        ("waiting", job.waiting.clone()),
-        ("reason", job.failure.as_ref().map(|failure| failure.message.clone())),
-        ("snapshot", Some(format!("{} ({})", job.snapshot_name, job.snapshot_id))),
-        ("region", Some(format!("{}, class {}", job.region, job.class))),
-        ("steps", steps.map(|(total, cached)| format!("{total}, {cached} of them from the cache"))),
-        ("created", Some(job.created_at.to_string())),
-        ("updated", Some(job.updated_at.to_string())),
-    ])?;
-    attempts(&job)
-}
-
-fn attempts(job: &Job) -> Result<(), Error> {
-    if job.attempts.is_empty() {
-        return Ok(());
-    }
-    let mut table = table(&["ATTEMPT", "WORKER", "STARTED", "ENDED", "REASON"]);
-    let time =
-        |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
-    for attempt in &job.attempts {
-        table.add_row([
-            attempt.number.to_string(),
-            or_dash(attempt.worker.as_deref()).to_owned(),
-            time(attempt.started_at),
-            time(attempt.ended_at),
-            or_dash(attempt.failure.as_ref().map(|failure| failure.message.as_str())).to_owned(),
-        ]);
-    }
-    writeln!(io::stdout())?;
-    print(&table, false, "")
 }
 
 /// `slipway worker list`.

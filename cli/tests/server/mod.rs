@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ pub struct Seen {
     pub uploads: u32,
     pub created: Vec<Value>,
     pub followers: u32,
+    /// What was done to the job.
+    pub changed: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -68,7 +70,10 @@ impl Server {
             .route("/snapshots", get(list).post(create))
             .route("/snapshots/{id}", get(read).delete(remove))
             .route("/v1/contexts/{hash}", put(upload).head(has_context))
+            .route("/v1/jobs", get(list_jobs))
+            .route("/v1/jobs/dead", get(dead_jobs))
             .route("/v1/jobs/{id}", get(read_job))
+            .route("/v1/jobs/{id}/{verb}", post(change_job))
             .route("/v1/jobs/{id}/logs", get(logs))
             .route("/v1/workers", get(workers))
             .route("/v1/regions", get(regions));
@@ -188,6 +193,35 @@ async fn upload(State(app): State<App>, Path(hash): Path<String>, request: Reque
 
 async fn read_job(State(app): State<App>) -> Json<Value> {
     Json(app.job(if app.behaviour.fails { "failed" } else { "succeeded" }, None))
+}
+
+async fn list_jobs(State(app): State<App>) -> Json<Value> {
+    let mut waiting = app.job("queued", Some("no worker of class cpu in eu"));
+    waiting["createdAt"] = days_ago(1).into();
+    let mut done = app.job("succeeded", None);
+    done["createdAt"] = days_ago(3).into();
+    Json(json!({"items": [waiting, done], "next": null}))
+}
+
+async fn dead_jobs(State(app): State<App>) -> Json<Value> {
+    let mut job = app.job("dead", None);
+    job["createdAt"] = days_ago(1).into();
+    job["failure"] = json!({
+        "kind": "buildkit_unavailable", "message": "gave up after 5 attempts: BuildKit is gone",
+    });
+    Json(json!({"items": [job], "next": null}))
+}
+
+async fn change_job(State(app): State<App>, Path((id, verb)): Path<(String, String)>) -> Response {
+    if id != JOB {
+        let body = json!({
+            "path": "/api/v1/jobs", "timestamp": TIME, "statusCode": 409, "error": "Conflict",
+            "message": format!("job `{id}` is running: only a dead job can be redriven or dropped"),
+        });
+        return (StatusCode::CONFLICT, Json(body)).into_response();
+    }
+    app.see(|seen| seen.changed.push(verb));
+    Json(app.job("queued", None)).into_response()
 }
 
 async fn logs(State(app): State<App>, headers: HeaderMap) -> Response {

@@ -47,6 +47,8 @@ pub struct Plan {
     pub tables: &'static str,
     /// Environment of the scheduler and the workers.
     pub env: Vec<(&'static str, String)>,
+    /// Attempts in all.
+    pub attempts: u32,
 }
 
 /// Where object stores are.
@@ -79,6 +81,7 @@ impl Default for Plan {
             lease: "10s",
             tables: "",
             env: vec![],
+            attempts: 5,
         }
     }
 }
@@ -335,11 +338,11 @@ async fn start_scheduler(folder: &Path, env: &[(&'static str, String)]) -> (Chil
 }
 
 fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &Plan) {
-    let time_limit = plan.time_limit;
+    let (time_limit, attempts) = (plan.time_limit, plan.attempts);
     let mut text = format!(
         "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
          build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n\
-         metrics_listen = \"127.0.0.1:0\"\n",
+         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\n",
         nats.url(),
         plan.stores.setting(folder, "contexts"),
         folder.join("api-key"),

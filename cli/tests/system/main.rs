@@ -14,6 +14,7 @@ mod dev;
 mod door;
 mod failures;
 mod faults;
+mod jobs;
 mod lifecycle;
 mod loadtest;
 mod logs;

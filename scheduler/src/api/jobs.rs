@@ -6,11 +6,18 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use serde::Deserialize;
-use slipway_api::own::Job;
-use slipway_domain::job::JobRecord;
-use slipway_domain::{JobId, LogSeq};
+use slipway_api::own::{Job, JobList, ListJobs};
+use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::organization::Permission;
+use slipway_domain::{JobId, LogSeq, OrganizationId};
 
 use super::{ApiError, App, Caller, present, sse};
+use crate::operate;
+
+/// Jobs of a page, unless asked otherwise.
+const PAGE: u32 = 100;
+/// Jobs of a page at most.
+const MAX_PAGE: u32 = 1000;
 
 /// Read a job
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
@@ -19,7 +26,105 @@ pub async fn read(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Job>, ApiError> {
-    Ok(Json(present::job(&*find(&app, &caller, &id)?, &app.view)))
+    Ok(Json(present::job(&*find(&app, &caller.organization, &id)?, &app.view)))
+}
+
+/// List jobs, newest first
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(ListJobs), responses((status = 200, body = JobList)))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ListJobs>,
+) -> Result<Json<JobList>, ApiError> {
+    page(&app, caller.organization, &query, |_| true).map(Json)
+}
+
+/// List the jobs that gave up, newest first, until they are dropped
+#[utoipa::path(get, path = "/jobs/dead", tag = "jobs", params(ListJobs), responses((status = 200, body = JobList)))]
+pub async fn dead(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ListJobs>,
+) -> Result<Json<JobList>, ApiError> {
+    let is_dead =
+        |job: &JobRecord| matches!(job.state, JobState::Dead { .. }) && !job.revival.dropped;
+    page(&app, caller.organization, &query, is_dead).map(Json)
+}
+
+/// Cancel a job; its snapshot stays, in state `error`
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let job = find(&app, &caller.organization, &id)?;
+    operate::cancel(&app, job.id).await?;
+    read(State(app), caller, Path(id)).await
+}
+
+/// Give a dead job a fresh set of attempts; its snapshot is `pending` again
+#[utoipa::path(post, path = "/jobs/{id}/redrive", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
+pub async fn redrive(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let job = find(&app, &caller.organization, &id)?;
+    operate::redrive(&app, &job).await?;
+    read(State(app), caller, Path(id)).await
+}
+
+/// Take a dead job from the list of the dead
+#[utoipa::path(post, path = "/jobs/{id}/drop", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
+pub async fn discard(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let job = find(&app, &caller.organization, &id)?;
+    operate::discard(&app, job.id).await?;
+    read(State(app), caller, Path(id)).await
+}
+
+/// A page of an organization's jobs. Ids are of version 7, so that their order
+/// is that of submission.
+fn page(
+    app: &App,
+    organization: OrganizationId,
+    query: &ListJobs,
+    wanted: impl Fn(&JobRecord) -> bool,
+) -> Result<JobList, ApiError> {
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        let message = format!("`limit` must be from 1 to {MAX_PAGE}");
+        return Err(ApiError::bad_request(message));
+    }
+    let after: Option<JobId> =
+        query.after.as_deref().map(str::parse).transpose().map_err(|_| {
+            ApiError::bad_request("`after` must be the id of a job, as `next` of the page before")
+        })?;
+    let fits = |job: &JobRecord| {
+        query.state.as_ref().is_none_or(|state| job.state.name() == state)
+            && query.region.as_ref().is_none_or(|region| job.region.as_str() == region)
+            && after.is_none_or(|after| job.id < after)
+            && wanted(job)
+    };
+    let mut found: Vec<std::sync::Arc<JobRecord>> = {
+        let records = app.view.records();
+        let jobs = records.of(&organization).filter_map(|entry| records.job(&entry.value.job));
+        jobs.map(|job| job.value.clone()).filter(|job| fits(job)).collect()
+    };
+    found.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
+    // Snapshots may share a job.
+    found.dedup_by_key(|job| job.id);
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| more).map(|job| job.id.to_string());
+    Ok(JobList { items: found.iter().map(|job| present::job(job, &app.view)).collect(), next })
 }
 
 /// Query of a job's log.
@@ -45,7 +150,7 @@ pub async fn logs(
     Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = find(&app, &caller, &id)?;
+    let job = find(&app, &caller.organization, &id)?;
     let after = match headers.get("last-event-id") {
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
@@ -59,9 +164,14 @@ pub async fn logs(
     Ok(sse::log(app.view.clone(), job.id, entries).into_response())
 }
 
-fn find(app: &App, caller: &Caller, id: &str) -> Result<std::sync::Arc<JobRecord>, ApiError> {
+/// A job of an organization.
+pub(crate) fn find(
+    app: &App,
+    organization: &OrganizationId,
+    id: &str,
+) -> Result<std::sync::Arc<JobRecord>, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| ApiError::job_not_found(id))?;
     let records = app.view.records();
-    let entry = records.job(&parsed).filter(|job| job.value.organization == caller.organization);
+    let entry = records.job(&parsed).filter(|job| job.value.organization == *organization);
     Ok(entry.ok_or_else(|| ApiError::job_not_found(id))?.value.clone())
 }

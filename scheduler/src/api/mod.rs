@@ -12,7 +12,7 @@ mod contexts;
 mod doc;
 mod error;
 mod fleet;
-mod jobs;
+pub(crate) mod jobs;
 mod organizations;
 pub(crate) mod present;
 mod push_access;
@@ -156,8 +156,13 @@ fn own() -> OpenApiRouter<App> {
         .routes(routes!(contexts::head, contexts::put))
         .routes(routes!(fleet::regions))
         .routes(routes!(fleet::workers))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::dead))
+        .routes(routes!(jobs::discard))
+        .routes(routes!(jobs::list))
         .routes(routes!(jobs::logs))
         .routes(routes!(jobs::read))
+        .routes(routes!(jobs::redrive))
         .routes(routes!(organizations::list_all, organizations::create))
         .routes(routes!(organizations::resume))
         .routes(routes!(organizations::set_limits))

@@ -112,6 +112,7 @@ pub fn job(record: &JobRecord, view: &View) -> own::Job {
         attempts: attempts.collect(),
         cached_steps: image.map(|image| image.cached_steps),
         total_steps: image.map(|image| image.total_steps),
+        redrives: record.revival.redrives,
         created_at: record.created_at,
         updated_at: record.updated_at,
     }

@@ -24,28 +24,44 @@ const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 const PIECE: usize = 256 << 10;
 
 impl Logs {
-    /// Ends the log of a job that is over and archives it. May be repeated.
+    /// Ends the log of a job that is over and archives it, after what the archive
+    /// has of an earlier life of the job. May be repeated. Returns the place in
+    /// the stream up to which it is archived.
     ///
     /// # Errors
     /// The stream or the store cannot be reached; nothing is lost then.
-    pub async fn seal(&self, record: &JobRecord) -> Result<(), Error> {
-        let (job, region) = (record.id, &record.region);
+    pub async fn seal(&self, record: &JobRecord) -> Result<u64, Error> {
+        let job = record.id;
         self.end(record).await?;
         let store = self.store(record)?;
-        let written = write(&self.bus, store, region, job);
+        let written = write(&self.bus, store, record);
         match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {
             Ok(written) => written,
             Err(_) => Err(Error::NoAnswer { job }),
         }
     }
 
-    /// Removes what [`Logs::seal`] has archived from the stream.
+    /// Removes what [`Logs::seal`] has archived from the stream, and nothing that
+    /// came later: the job may have been redriven meanwhile.
     ///
     /// # Errors
     /// The stream cannot be reached.
-    pub async fn purge(&self, job: JobId, region: &Region) -> Result<(), Error> {
-        let purged = self.bus.logs().purge(region, job).await;
+    pub async fn purge(&self, job: JobId, region: &Region, last: u64) -> Result<(), Error> {
+        let purged = self.bus.logs().purge_to(region, job, last).await;
         purged.map(|_| ()).map_err(|source| Error::Stream { job, source })
+    }
+
+    /// The place in the stream of the last chunk of a job, if it has any.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn last_chunk(&self, job: JobId, region: &Region) -> Result<Option<u64>, Error> {
+        let logs = self.bus.logs();
+        let chunks = match tokio::time::timeout(DEADLINE, logs.read_all(region, job)).await {
+            Ok(chunks) => chunks.map_err(|source| Error::Stream { job, source })?,
+            Err(_) => return Err(Error::NoAnswer { job }),
+        };
+        Ok(chunks.last().map(|chunk| chunk.stream_seq))
     }
 
     /// Deletes a job's log for good.
@@ -54,7 +70,8 @@ impl Logs {
     /// The stream or the store cannot be reached.
     pub async fn delete(&self, record: &JobRecord) -> Result<(), Error> {
         let job = record.id;
-        self.purge(job, &record.region).await?;
+        let purged = self.bus.logs().purge(&record.region, job).await;
+        purged.map_err(|source| Error::Stream { job, source })?;
         let deleted = self.store(record)?.delete(&ObjectKey::JobLog(*job.as_uuid())).await;
         deleted.map_err(|source| Error::Store { job, source })
     }
@@ -67,7 +84,11 @@ impl Logs {
         };
         // The record's own time, so that a repeat says the same.
         let entry = LogEntry { seq: LogSeq::END, time: record.updated_at, event };
-        self.append(record, &entry, "end").await
+        let name = match record.revival.redrives {
+            0 => "end".to_owned(),
+            n => format!("end/{n}"),
+        };
+        self.append(record, &entry, &name).await
     }
 
     /// Notes at the head of the log why the job waits, before any attempt.
@@ -75,6 +96,10 @@ impl Logs {
     /// # Errors
     /// The stream cannot be reached.
     pub async fn note_waiting(&self, record: &JobRecord, reason: &str) -> Result<(), Error> {
+        if record.revival.redrives > 0 {
+            // It would sort before what the archive has already.
+            return Ok(());
+        }
         let text = format!("waiting: {reason}");
         let event = LogEvent::Line { source: slipway_domain::log::LogSource::System, text };
         let seq = LogSeq::new(slipway_domain::AttemptNumber::new(0), 1);
@@ -97,17 +122,32 @@ impl Logs {
     }
 }
 
-/// Copies a log from the stream to the store, compressed on the way.
-async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<(), Error> {
+/// Copies a log from the stream to the store, compressed on the way, after what
+/// the store has of the job's earlier life. Returns the place of its end in the
+/// stream.
+async fn write(bus: &Bus, store: &Store, record: &JobRecord) -> Result<u64, Error> {
+    let (region, job) = (&record.region, record.id);
     let (plain, mut sink) = tokio::io::duplex(PIECE);
     let encoder = ZstdEncoder::new(BufReader::with_capacity(PIECE, plain));
     let mut pieces = ReaderStream::with_capacity(encoder, PIECE);
     let feed = async {
-        let mut reader = bus.logs().follow(region, job);
         let mut merge = LogMerge::after(LogSeq::ZERO);
+        let mut earlier = earlier_life(store, record).await?;
+        while let Some(entry) = earlier.next().await {
+            let entry = entry?;
+            if merge.accept(&entry) {
+                let mut line = serde_json::to_vec(&entry).expect("an entry is plain data");
+                line.push(b'\n');
+                let written = sink.write_all(&line).await;
+                written.map_err(|source| Error::Spool { job, source })?;
+            }
+        }
+        let mut reader = bus.logs().follow(region, job);
+        let mut last = 0;
         while !merge.ended() {
             match reader.next().await.map_err(|source| Error::Stream { job, source })? {
                 Item::Chunk(chunk) => {
+                    last = chunk.stream_seq;
                     let accepted = chunk::accept(job, &chunk.bytes, &mut merge);
                     let bytes = accepted.map(|(_, line)| line).collect::<Vec<_>>().concat();
                     let written = sink.write_all(&bytes).await;
@@ -126,7 +166,7 @@ async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<
             tracing::warn!(job.id = %job, gaps = merge.gaps(), "the log lacks entries");
         }
         drop(sink);
-        Ok(())
+        Ok(last)
     };
     let store_it = async {
         let mut writer = store.writer(ObjectKey::JobLog(*job.as_uuid()));
@@ -138,8 +178,25 @@ async fn write(bus: &Bus, store: &Store, region: &Region, job: JobId) -> Result<
         Ok::<_, Error>(writer)
     };
     // A writer that is dropped, because the other half failed, cleans up.
-    let ((), writer) = tokio::try_join!(feed, store_it)?;
-    writer.commit().await.map(|_| ()).map_err(|source| Error::Store { job, source })
+    let (last, writer) = tokio::try_join!(feed, store_it)?;
+    writer.commit().await.map_err(|source| Error::Store { job, source })?;
+    Ok(last)
+}
+
+/// What the archive has of a job from before it was redriven, without the end
+/// that it had then.
+pub(super) async fn earlier_life(store: &Store, record: &JobRecord) -> Result<Entries, Error> {
+    if record.revival.redrives == 0 {
+        return Ok(stream::empty().boxed());
+    }
+    match read(store, record.id, LogSeq::ZERO).await {
+        Ok(entries) => {
+            let goes_on = |entry: &LogEntry| std::future::ready(entry.seq < LogSeq::END);
+            Ok(entries.try_filter(goes_on).boxed())
+        }
+        Err(Error::Store { source, .. }) if source.is_not_found() => Ok(stream::empty().boxed()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The entries of an archived log after `after`.

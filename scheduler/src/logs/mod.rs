@@ -120,8 +120,10 @@ impl Logs {
         if follow {
             return Ok(self.spool(&record)?.read(after));
         }
+        let earlier = archive::earlier_life(self.store(&record)?, &record).await?;
+        let earlier = earlier.try_filter(move |entry| std::future::ready(entry.seq > after));
         let stream = chunk::read_now(&self.bus, &record.region, job, after);
-        self.rest_from_archive(&record, stream, after)
+        self.rest_from_archive(&record, earlier.chain(stream).boxed(), after)
     }
 
     /// The log may be archived and purged while it is read from the stream: then
@@ -152,12 +154,13 @@ impl Logs {
         let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
         spools.retain(|_, spool| spool.strong_count() > 0);
         let known = spools.get(&record.id).and_then(Weak::upgrade);
-        if let Some(spool) = known.filter(|spool| !spool.is_broken()) {
+        let same_life = |spool: &Arc<Spool>| spool.life() == record.revival.redrives;
+        if let Some(spool) = known.filter(|spool| !spool.is_broken()).filter(same_life) {
             return Ok(spool);
         }
         let source = spool::Source {
             job: record.id,
-            region: record.region.clone(),
+            record: record.clone(),
             bus: self.bus.clone(),
             view: self.view.clone(),
             store: self.store(record)?.clone(),

@@ -14,8 +14,8 @@ use futures::{StreamExt as _, stream};
 use slipway_blobstore::Store;
 use slipway_bus::Bus;
 use slipway_bus::logs::Item;
-use slipway_domain::job::LogState;
-use slipway_domain::{JobId, LogEntry, LogEvent, LogMerge, LogSeq, Region};
+use slipway_domain::job::{JobRecord, LogState};
+use slipway_domain::{JobId, LogEntry, LogEvent, LogMerge, LogSeq};
 use slipway_runtime::Tasks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,7 +29,7 @@ const PIECE: usize = 64 << 10;
 /// What is followed.
 pub(super) struct Source {
     pub(super) job: JobId,
-    pub(super) region: Region,
+    pub(super) record: JobRecord,
     pub(super) bus: Bus,
     pub(super) view: Arc<View>,
     pub(super) store: Store,
@@ -46,6 +46,7 @@ struct Progress {
 #[derive(Debug)]
 pub(super) struct Spool {
     job: JobId,
+    life: u32,
     file: Arc<File>,
     progress: watch::Receiver<Progress>,
     task: JoinHandle<()>,
@@ -60,7 +61,7 @@ impl Drop for Spool {
 impl Spool {
     /// Starts to follow a job.
     pub(super) fn start(source: Source, tasks: &Tasks) -> Result<Self, Error> {
-        let job = source.job;
+        let (job, life) = (source.job, source.record.revival.redrives);
         let file = tempfile::tempfile().map_err(|source| Error::Spool { job, source })?;
         let file = Arc::new(file);
         let (sender, progress) = watch::channel(Progress::default());
@@ -72,7 +73,12 @@ impl Spool {
                 tracing::warn!(job.id = %job, error, "following a log failed");
             }
         });
-        Ok(Self { job, file, progress, task })
+        Ok(Self { job, life, file, progress, task })
+    }
+
+    /// How often the job was redriven before this was begun.
+    pub(super) fn life(&self) -> u32 {
+        self.life
     }
 
     /// Whether it stopped before the end of the log.
@@ -179,7 +185,11 @@ impl Writer {
 
 async fn follow(source: Source, mut writer: Writer) -> Result<(), Error> {
     let job = source.job;
-    let items = source.bus.logs().follow(&source.region, job).into_stream();
+    let mut earlier = archive::earlier_life(&source.store, &source.record).await?;
+    while let Some(entry) = earlier.next().await {
+        writer.add_entry(&entry?)?;
+    }
+    let items = source.bus.logs().follow(&source.record.region, job).into_stream();
     let mut items = std::pin::pin!(items);
     let mut changes = source.view.changes();
     // What changed before this subscription counts, too.

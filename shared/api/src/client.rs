@@ -18,11 +18,12 @@ use slipway_domain::LogSeq;
 use url::Url;
 
 use crate::events::JobEvents;
-use crate::own::{Job, RegionStatus, Worker};
+use crate::own::{RegionStatus, Worker};
 use crate::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot};
 
 mod accounts;
 mod error;
+mod jobs;
 mod registries;
 mod retry;
 mod upload;
@@ -188,14 +189,6 @@ impl Client {
             Err(error) if error.status() == Some(404) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// `GET /v1/jobs/{id}`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with status 404 if there is none.
-    pub async fn job(&self, id: &str) -> Result<Job, Error> {
-        self.get(&["v1", "jobs", id]).await
     }
 
     /// `GET /v1/jobs/{id}/logs`: the job's log after `after`, resumed by itself

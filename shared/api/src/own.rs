@@ -1,10 +1,10 @@
-//! Bodies of Slipway's own additions under `/api/v1`, and of the NATS service
-//! `slipway.submit`.
+//! Bodies of Slipway's own additions under `/api/v1`, and of the NATS services
+//! for clients.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_domain::failure::Failure;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::types::CreateSnapshot;
 
@@ -37,6 +37,9 @@ pub struct Job {
     pub cached_steps: Option<u32>,
     /// Steps in all, once it succeeded.
     pub total_steps: Option<u32>,
+    /// How often it was redriven after it was dead.
+    #[serde(default)]
+    pub redrives: u32,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// When it last moved.
@@ -69,6 +72,36 @@ struct LocationBody {
     column: Option<u32>,
     /// The text of the lines meant.
     snippet: String,
+}
+
+/// Query of `GET /api/v1/jobs` and `GET /api/v1/jobs/dead`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct ListJobs {
+    /// Only jobs in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Only jobs of this region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// At most so many, 1 to 1000; default 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Only jobs that come after this one: `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Answer of `GET /api/v1/jobs`: newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobList {
+    /// The jobs of this page.
+    pub items: Vec<Job>,
+    /// What to ask for `after` next; null on the last page.
+    pub next: Option<String>,
 }
 
 /// One attempt of a job.
@@ -155,6 +188,16 @@ pub struct SubmitResponse {
     /// The new snapshot.
     pub snapshot_id: String,
     /// The job that makes it.
+    pub job_id: String,
+}
+
+/// Request of the NATS service `slipway.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelRequest {
+    /// An API key of the job's organization.
+    pub api_key: String,
+    /// The job.
     pub job_id: String,
 }
 

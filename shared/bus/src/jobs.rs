@@ -198,7 +198,8 @@ impl JobQueue {
     /// [`Error::Purge`].
     pub async fn purge(&self, region: &Region, job: JobId) -> Result<u64, Error> {
         let (stream, filter) = (topology::jobs_stream(region), topology::job_filter(region, &job));
-        purge(&self.bus, &stream, filter).await.map_err(|source| Error::Purge { job, source })
+        let purged = purge(&self.bus, &stream, filter, None).await;
+        purged.map_err(|source| Error::Purge { job, source })
     }
 
     /// How much there is to do.
@@ -229,11 +230,21 @@ impl JobQueue {
     }
 }
 
-/// Removes the messages of `stream` that match `filter`.
-pub(crate) async fn purge(bus: &Bus, stream: &str, filter: String) -> Result<u64, PurgeError> {
+/// Removes the messages of `stream` that match `filter`, up to and including
+/// sequence `last` if there is one.
+pub(crate) async fn purge(
+    bus: &Bus,
+    stream: &str,
+    filter: String,
+    last: Option<u64>,
+) -> Result<u64, PurgeError> {
     // Only the name is checked here, and ours are valid.
     let stream = bus.context().get_stream_no_info(stream).await.map_err(|error| {
         PurgeError::with_source(async_nats::jetstream::stream::PurgeErrorKind::Request, error)
     })?;
-    Ok(stream.purge().filter(filter).await?.purged)
+    let purge = stream.purge().filter(filter);
+    Ok(match last {
+        Some(last) => purge.sequence(last + 1).await?.purged,
+        None => purge.await?.purged,
+    })
 }

@@ -158,7 +158,19 @@ impl Logs {
     /// [`Error::Purge`].
     pub async fn purge(&self, region: &Region, job: JobId) -> Result<u64, Error> {
         let (stream, filter) = (topology::logs_stream(region), topology::log_filter(region, &job));
-        jobs::purge(&self.bus, &stream, filter).await.map_err(|source| Error::Purge { job, source })
+        let purged = jobs::purge(&self.bus, &stream, filter, None).await;
+        purged.map_err(|source| Error::Purge { job, source })
+    }
+
+    /// Removes a job's chunks up to `last`, a [`Chunk::stream_seq`], and says how
+    /// many there were. What was stored later stays.
+    ///
+    /// # Errors
+    /// [`Error::Purge`].
+    pub async fn purge_to(&self, region: &Region, job: JobId, last: u64) -> Result<u64, Error> {
+        let (stream, filter) = (topology::logs_stream(region), topology::log_filter(region, &job));
+        let purged = jobs::purge(&self.bus, &stream, filter, Some(last)).await;
+        purged.map_err(|source| Error::Purge { job, source })
     }
 }
 

@@ -35,6 +35,8 @@ pub const EVENT_ACK_WAIT: Duration = Duration::from_secs(30);
 pub const EVENT_MAX_ACK_PENDING: i64 = 1_000;
 /// The subject on which NATS clients submit snapshots.
 pub const SUBMIT: &str = "slipway.submit";
+/// The subject on which NATS clients cancel jobs.
+pub const CANCEL: &str = "slipway.cancel";
 /// The subject on which workers ask whether an API key may pull.
 pub const AUTHORIZE: &str = "slipway.authorize";
 /// The subject on which workers ask for the registry credentials of a job.

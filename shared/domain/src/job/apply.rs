@@ -74,8 +74,7 @@ impl JobRecord {
         next.revival.redrives += 1;
         next.revival.forgiven = last.get();
         next.revival.dropped = false;
-        let snapshot = Some(SnapshotEvent::Redriven);
-        Ok(Transition { next, snapshot, effects: vec![Effect::Dispatch] })
+        Ok(Transition { next, effects: vec![Effect::Dispatch] })
     }
 
     fn on_drop(&self, now: Timestamp) -> Result<Transition, IllegalTransition> {
@@ -85,7 +84,7 @@ impl JobRecord {
         }
         let mut next = self.moved(self.state.clone(), now);
         next.revival.dropped = true;
-        Ok(Transition { next, snapshot: None, effects: vec![] })
+        Ok(Transition { next, effects: vec![] })
     }
 
     fn must_be_dead(&self) -> Result<(), IllegalTransition> {
@@ -251,7 +250,7 @@ impl JobRecord {
     #[must_use]
     pub fn word(&self) -> Option<SnapshotEvent> {
         match &self.state {
-            JobState::Queued { .. } if self.attempts.is_empty() => None,
+            JobState::Queued { attempt, .. } if attempt.get() <= self.revival.forgiven + 1 => None,
             // Between two attempts a snapshot stays with what the first began.
             JobState::Queued { .. } | JobState::Running { .. } => Some(SnapshotEvent::Started),
             JobState::Succeeded { image, .. } => Some(SnapshotEvent::Published(image.clone())),

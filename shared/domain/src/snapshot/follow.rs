@@ -5,6 +5,8 @@
 //! looking again changes nothing, and looking at an older record of the job
 //! takes nothing back, so it does not matter who looks, when and how often.
 
+use jiff::Timestamp;
+
 use super::{SnapshotRecord, SnapshotState};
 use crate::job::JobRecord;
 
@@ -14,9 +16,26 @@ impl SnapshotRecord {
     /// same.
     #[must_use]
     pub fn follow(&self, job: &JobRecord) -> Option<Self> {
-        let word = job.word()?;
-        let next = self.apply(job.id, word, job.updated_at.max(self.updated_at));
+        let now = job.updated_at.max(self.updated_at);
+        let life = job.revival.redrives;
+        if job.id != self.job || life < self.life {
+            return None;
+        }
+        let own = if life > self.life { self.revived(life, now) } else { self.clone() };
+        let next = match job.word() {
+            Some(word) => own.apply(job.id, word, now),
+            None => own,
+        };
         (next != *self).then_some(next)
+    }
+
+    /// The record at the beginning of a new life of its job, which forgets how the
+    /// one before ended.
+    fn revived(&self, life: u32, now: Timestamp) -> Self {
+        if self.state == SnapshotState::Removing {
+            return self.clone();
+        }
+        Self { state: SnapshotState::Pending, life, updated_at: now, ..self.clone() }
     }
 
     /// Whether its job has yet to say how it ended.
@@ -65,7 +84,7 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = JobEvent> {
         let worker = || "w1".parse().unwrap();
-        (1..=6_u32, 0..6_u8).prop_map(move |(number, which)| {
+        (1..=6_u32, 0..9_u8).prop_map(move |(number, which)| {
             let nonce = Nonce::from_uuid(Uuid::from_u128(1));
             let attempt = Attempt { number: AttemptNumber::new(number), nonce };
             let failed = |kind| {
@@ -77,6 +96,8 @@ mod tests {
                 2 => JobEvent::Published { attempt, worker: worker(), image: image() },
                 3 => failed(FailureKind::RunFailed),
                 4 => failed(FailureKind::StoreUnavailable),
+                6 => JobEvent::LogArchived,
+                7 | 8 => JobEvent::Redrive,
                 _ => JobEvent::LeaseLost { attempt },
             }
         })
@@ -88,7 +109,9 @@ mod tests {
         for (n, event) in events.into_iter().enumerate() {
             let last = &records[records.len() - 1];
             let now = NOW + SignedDuration::from_secs(n as i64);
-            if let Ok(transition) = last.apply(event, now, &RetryPolicy::default()) {
+            // Few attempts, so that some histories have several lives.
+            let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+            if let Ok(transition) = last.apply(event, now, &retry) {
                 records.push(transition.next);
             }
         }
@@ -117,6 +140,26 @@ mod tests {
         let active = followed(&snapshot(), &over);
         assert_eq!(active.state.image(), Some(&image()));
         assert!(!active.waits());
+    }
+
+    #[test]
+    fn a_redriven_job_makes_its_snapshot_pending_and_the_past_says_nothing() {
+        let nonce = Nonce::from_uuid(Uuid::from_u128(1));
+        let gone = |number| JobEvent::Failed {
+            attempt: Attempt { number: AttemptNumber::new(number), nonce },
+            worker: "w1".parse().unwrap(),
+            failure: Failure::new(FailureKind::StoreUnavailable, "because"),
+        };
+        let records =
+            history(vec![gone(1), gone(2), JobEvent::LogArchived, JobEvent::Redrive, gone(3)]);
+        let [.., dead, _, redriven, retried] = &records[..] else { panic!("{records:?}") };
+        let error = followed(&snapshot(), dead);
+        assert_eq!(error.state.name(), "error");
+        let pending = followed(&error, redriven);
+        assert_eq!(pending.state.name(), "pending");
+        assert_eq!(pending.follow(dead), None);
+        assert_eq!(followed(&pending, retried).state.name(), "building");
+        assert_eq!(followed(&error, retried).state.name(), "building");
     }
 
     proptest! {

@@ -47,6 +47,9 @@ pub struct SnapshotRecord {
     pub updated_at: Timestamp,
     /// When it was last used.
     pub last_used_at: Option<Timestamp>,
+    /// How often its job was redriven when this last followed it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub life: u32,
     /// Whether every organization may use it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub general: bool,
@@ -135,8 +138,6 @@ pub enum SnapshotEvent {
     Failed(Failure),
     /// The job was cancelled.
     Cancelled,
-    /// The job was dead, and an operator has it tried once more.
-    Redriven,
     /// The user wants it gone.
     Remove,
 }
@@ -173,7 +174,6 @@ impl SnapshotRecord {
                 SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
                 SnapshotEvent::Cancelled,
             ) => SnapshotState::Error { failure: cancelled() },
-            (SnapshotState::Error { .. }, SnapshotEvent::Redriven) => SnapshotState::Pending,
             (
                 SnapshotState::Building
                 | SnapshotState::Pulling
@@ -187,14 +187,6 @@ impl SnapshotRecord {
                 | SnapshotState::BuildFailed { .. }
                 | SnapshotState::Error { .. },
                 SnapshotEvent::Published(_) | SnapshotEvent::Failed(_) | SnapshotEvent::Cancelled,
-            )
-            | (
-                SnapshotState::Pending
-                | SnapshotState::Building
-                | SnapshotState::Pulling
-                | SnapshotState::Active { .. }
-                | SnapshotState::BuildFailed { .. },
-                SnapshotEvent::Redriven,
             ) => return self.clone(),
         };
         if state == self.state {
@@ -202,6 +194,11 @@ impl SnapshotRecord {
         }
         Self { state, updated_at: now, ..self.clone() }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn cancelled() -> Failure {
@@ -247,6 +244,7 @@ impl SnapshotRecord {
             created_at: now,
             updated_at: now,
             last_used_at: None,
+            life: 0,
             general: false,
         }
     }
