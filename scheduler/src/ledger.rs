@@ -12,7 +12,7 @@ mod general;
 mod moves;
 mod remove;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod usage;
 
 use std::collections::HashMap;

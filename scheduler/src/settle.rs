@@ -7,6 +7,8 @@
 
 mod lane;
 mod removal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,6 +120,9 @@ impl Settler {
         let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
         let record = &*job.value;
         if record.owed().contains(&Effect::SealLog) {
+            // The job may have ended since it was settled, and whoever reads the
+            // end of its log looks at its snapshots next.
+            self.ledger.follow(id).await.map_err(Error::Ledger)?;
             self.seal(record).await?;
         }
         for snapshot in self.removable(record) {

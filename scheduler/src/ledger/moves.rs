@@ -29,7 +29,7 @@ impl Ledger {
     }
 
     /// Applies an event to a job; its snapshots are told later.
-    pub(super) async fn apply(&self, id: JobId, event: JobEvent) -> Result<Moved, Error> {
+    pub(crate) async fn apply(&self, id: JobId, event: JobEvent) -> Result<Moved, Error> {
         let mut is_fresh = false;
         loop {
             let Some(job) = self.job(id).await? else { return Ok(Moved::Unknown) };

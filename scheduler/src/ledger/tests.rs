@@ -20,12 +20,12 @@ use crate::view::Debris;
 use crate::watch;
 
 /// A scheduler's ledger and view, following the records.
-struct Replica {
-    ledger: Arc<Ledger>,
-    view: Arc<View>,
+pub(crate) struct Replica {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) view: Arc<View>,
     /// Announcements are not looked at: what follows from a move is "lost".
     _work: mpsc::UnboundedReceiver<JobId>,
-    watch: tokio::task::JoinHandle<()>,
+    pub(crate) watch: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Replica {
@@ -34,7 +34,7 @@ impl Drop for Replica {
     }
 }
 
-async fn start() -> (NatsServer, Bus) {
+pub(crate) async fn start() -> (NatsServer, Bus) {
     let server = NatsServer::start().await;
     let bus = slipway_bus::connect(&Config::new(server.url(), "test")).await.unwrap();
     let mut topology = Topology::single("us".parse().unwrap());
@@ -43,7 +43,7 @@ async fn start() -> (NatsServer, Bus) {
     (server, bus)
 }
 
-async fn replica(bus: &Bus) -> Replica {
+pub(crate) async fn replica(bus: &Bus) -> Replica {
     let view = Arc::new(View::default());
     let limits = Limits::default();
     let meter = slipway_runtime::telemetry::no_meter();
@@ -79,7 +79,7 @@ impl Replica {
         }
     }
 
-    fn state(&self, id: SnapshotId) -> Option<&'static str> {
+    pub(crate) fn state(&self, id: SnapshotId) -> Option<&'static str> {
         self.view.records().snapshot(&id).map(|entry| entry.value.state.name())
     }
 
@@ -88,7 +88,7 @@ impl Replica {
     }
 }
 
-fn new(name: &str) -> (SnapshotRecord, JobRecord) {
+pub(crate) fn new(name: &str) -> (SnapshotRecord, JobRecord) {
     let now = Timestamp::now();
     let spec = PullSpec {
         image: "python:3.12".into(),
@@ -128,7 +128,7 @@ fn started() -> JobEvent {
     JobEvent::Started { attempt: attempt(), worker: "w1".parse().unwrap() }
 }
 
-fn published() -> JobEvent {
+pub(crate) fn published() -> JobEvent {
     let digest: slipway_oci::Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
     let image = BuiltImage {
         digest,

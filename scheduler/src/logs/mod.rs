@@ -3,10 +3,12 @@
 //!
 //! Owns putting entries in order ([`slipway_domain::LogMerge`]), handing them to
 //! any number of readers, and archiving. Invariant: every reader, live or late,
-//! gets the same entries in the same order, and the last one is the end.
+//! gets the same entries in the same order, and the last one is the end, which
+//! comes only when every snapshot of the job has heard how it ended.
 
 mod archive;
 mod chunk;
+mod end;
 mod spool;
 
 use std::collections::{BTreeMap, HashMap};
@@ -114,16 +116,27 @@ impl Logs {
     /// There is no such job, or its log cannot be reached.
     pub async fn read(&self, job: JobId, after: LogSeq, follow: bool) -> Result<Entries, Error> {
         let record = self.record(job)?;
+        let entries = self.entries(&record, after, follow).await?;
+        Ok(end::after_snapshots(self.view.clone(), &record, entries))
+    }
+
+    async fn entries(
+        &self,
+        record: &JobRecord,
+        after: LogSeq,
+        follow: bool,
+    ) -> Result<Entries, Error> {
+        let job = record.id;
         if record.log == LogState::Archived {
-            return archive::read(self.store(&record)?, job, after).await;
+            return archive::read(self.store(record)?, job, after).await;
         }
         if follow {
-            return Ok(self.spool(&record)?.read(after));
+            return Ok(self.spool(record)?.read(after));
         }
-        let earlier = archive::earlier_life(self.store(&record)?, &record).await?;
+        let earlier = archive::earlier_life(self.store(record)?, record).await?;
         let earlier = earlier.try_filter(move |entry| std::future::ready(entry.seq > after));
         let stream = chunk::read_now(&self.bus, &record.region, job, after);
-        self.rest_from_archive(&record, earlier.chain(stream).boxed(), after)
+        self.rest_from_archive(record, earlier.chain(stream).boxed(), after)
     }
 
     /// The log may be archived and purged while it is read from the stream: then

@@ -194,6 +194,15 @@ impl Records {
         self.jobs.get(&snapshot.job).is_some_and(|job| snapshot.follow(&job.value).is_some())
     }
 
+    /// Whether every snapshot that stands on a job has heard how it ended. A job
+    /// that is gone has nothing to say, nor has one that was redriven since `life`.
+    #[must_use]
+    pub fn is_told(&self, job: &JobId, life: u32) -> bool {
+        let Some(record) = self.jobs.get(job).map(|entry| &entry.value) else { return true };
+        let is_over = record.state.is_over() || record.revival.redrives > life;
+        is_over && !self.followers(*job).any(|snapshot| self.is_behind(&snapshot.value))
+    }
+
     /// Takes in a change that the watch brought.
     pub fn watched(&mut self, change: Watched, revision: u64) {
         match change {
