@@ -34,8 +34,9 @@ check: rust ## format, lints, documentation, crate arrows, scripts
 	@deploy/dev/check
 
 .PHONY: bench
-bench: rust ## time builds beside docker buildx on the same BuildKit, and storms of jobs beside bare NATS
+bench: rust ## time builds beside docker buildx, pulls beside skopeo, and storms of jobs beside bare NATS
 	@deploy/dev/stack run deploy/dev/bench
+	@deploy/dev/stack run deploy/dev/bench-pulls
 	@deploy/dev/stack run deploy/dev/bench-load
 
 .PHONY: clean
