@@ -12,8 +12,11 @@ mod credentials;
 mod description;
 mod dev;
 mod door;
+mod ecr;
 mod failures;
 mod faults;
+#[path = "../../../worker/source/tests/registries/issuer.rs"]
+mod issuer;
 mod jobs;
 mod lifecycle;
 mod loadtest;

@@ -2,6 +2,11 @@
 
 use std::process::Command;
 
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use slipway_api::registries::WriteDockerRegistry;
 use slipway_api::types::{CreateSnapshot, Snapshot};
@@ -9,6 +14,7 @@ use slipway_domain::{FailureKind, LogEvent};
 use slipway_testkit::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth, stack};
 
 use crate::cluster::{Cluster, assert_gapless, line};
+use crate::issuer::Issuer;
 
 fn wanted(name: &str, image: &str) -> CreateSnapshot {
     CreateSnapshot {
@@ -95,6 +101,59 @@ async fn a_private_image_needs_the_credential_of_its_organization() {
     cluster.client.create_docker_registry(&credential).await.unwrap();
     let after = pulled(&cluster, &wanted("after", &image)).await;
     assert_eq!(after.state, "active", "{:?}", after.error_reason);
+}
+
+/// A token server for `tester` with the password of test registries.
+#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
+async fn token_server(issuer: Issuer) -> String {
+    let login = format!("Basic {}", BASE64_STANDARD.encode(format!("tester:{REGISTRY_PASSWORD}")));
+    let issuer = std::sync::Arc::new(issuer);
+    let answer = async move |headers: HeaderMap, uri: Uri| {
+        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
+        match shown == Some(&*login) {
+            true => {
+                let token = issuer.token(uri.query().unwrap_or_default());
+                Json(serde_json::json!({ "token": token })).into_response()
+            }
+            false => StatusCode::UNAUTHORIZED.into_response(),
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let realm = format!("http://{}/token", listener.local_addr().unwrap());
+    let routes = axum::Router::new().fallback(axum::routing::get(answer));
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    realm
+}
+
+#[tokio::test]
+async fn a_credential_opens_a_registry_that_wants_tokens() {
+    let cluster = Cluster::start().await;
+    let issuer = Issuer::new();
+    let certificate = issuer.certificate();
+    let realm = token_server(issuer).await;
+    let registry = DockerRegistry::start(RegistryAuth::Token { realm, certificate }).await;
+    let image = format!("{}/team/private:1", registry.address());
+    let creds = format!("tester:{REGISTRY_PASSWORD}");
+    let (from, to) = (format!("docker://{}", stack::base_image()), format!("docker://{image}"));
+    let plain = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    skopeo(&[&plain[..], &["--dest-creds", &creds, &from, &to]].concat());
+
+    let mut credential = WriteDockerRegistry {
+        name: "tokens".into(),
+        url: registry.address().to_string(),
+        username: "tester".into(),
+        password: Some("wrong".to_owned().into()),
+        project: None,
+    };
+    let made = cluster.client.create_docker_registry(&credential).await.unwrap();
+    let refused = pulled(&cluster, &wanted("refused", &image)).await;
+    let failure = cluster.job(&refused).await.failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::RegistryUnauthorized, "{failure:?}");
+
+    credential.password = Some(REGISTRY_PASSWORD.to_owned().into());
+    cluster.client.update_docker_registry(&made.id, &credential).await.unwrap();
+    let snapshot = pulled(&cluster, &wanted("opened", &image)).await;
+    assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod image;
+mod issuer;
 mod lies;
 mod mirrors;
 mod patience;

@@ -2,20 +2,19 @@
 //! tokens that they verify.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use rcgen::{CertificateParams, KeyPair, SigningKey as _};
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use slipway_oci::{Descriptor, MediaType};
 use slipway_source::{Credential, Fault, NoCredentials};
 use slipway_testkit::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth};
 
 use crate::image::{Content, gzip, noise, tar, zstd};
+use crate::issuer::Issuer;
 use crate::upstream::{Seen, Upstream};
 use crate::{For, basic, chain, client, fetch, resolve, resolve_with};
 
@@ -115,80 +114,25 @@ async fn a_password_opens_its_registry_and_a_wrong_one_does_not() {
     assert!(refused.to_string().contains("does not allow anonymous clients"), "{refused}");
 }
 
-/// The key of a token server, and the certificate that registries know it by.
-struct Issuer {
-    key: KeyPair,
-    certificate: rcgen::Certificate,
-}
-
-impl Issuer {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::default().self_signed(&key).unwrap();
-        Self { key, certificate }
-    }
-
-    /// A JSON web token that registries of the distribution project verify.
-    fn token(&self, access: &serde_json::Value) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let chain = [BASE64_STANDARD.encode(self.certificate.der())];
-        let head = json!({ "typ": "JWT", "alg": "ES256", "x5c": chain });
-        let claims = json!({
-            "iss": "issuer", "sub": "tester", "aud": "registry", "jti": "1",
-            "iat": now, "nbf": now - 5, "exp": now + 300, "access": access,
-        });
-        let encode = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", encode(&head), encode(&claims));
-        let signature = fixed(&self.key.sign(text.as_bytes()).unwrap());
-        format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-    }
-
-    /// Answers the requests of registries' clients: `tester` may do what is asked.
-    fn answer(&self, seen: &Seen) -> Response {
-        let may = match seen.header("authorization") {
-            Some(shown) => {
-                shown == format!("Basic {}", BASE64_STANDARD.encode("tester:open sesame"))
-            }
-            None => seen.body.contains("refresh_token=identity"),
-        };
-        let text = if seen.body.is_empty() { &seen.query } else { &seen.body };
-        let fields = url::form_urlencoded::parse(text.as_bytes());
-        let scopes = fields.filter(|(name, _)| name == "scope");
-        let access: Vec<_> = scopes
-            .filter_map(|(_, scope)| {
-                let [kind, name, actions] = scope.split(':').collect::<Vec<_>>()[..] else {
-                    return None;
-                };
-                let actions: Vec<_> = actions.split(',').collect();
-                Some(json!({ "type": kind, "name": name, "actions": actions }))
-            })
-            .collect();
-        if !may {
-            return StatusCode::UNAUTHORIZED.into_response();
-        }
-        Json(json!({ "token": self.token(&json!(access)) })).into_response()
-    }
-}
-
-/// An ECDSA signature as web tokens have it: two numbers of 32 bytes, out of
-/// the two integers of its DER form.
-fn fixed(der: &[u8]) -> Vec<u8> {
-    let integer = |at: usize| {
-        let length = usize::from(der[at + 1]);
-        let digits = &der[at + 2..at + 2 + length];
-        let digits = &digits[digits.len().saturating_sub(32)..];
-        ([vec![0; 32 - digits.len()], digits.to_vec()].concat(), at + 2 + length)
+/// Answers the requests of registries' clients: `tester` may do what is asked.
+fn answer(issuer: &Issuer, seen: &Seen) -> Response {
+    let may = match seen.header("authorization") {
+        Some(shown) => shown == format!("Basic {}", BASE64_STANDARD.encode("tester:open sesame")),
+        None => seen.body.contains("refresh_token=identity"),
     };
-    let (first, next) = integer(2);
-    [first, integer(next).0].concat()
+    let asked = if seen.body.is_empty() { &seen.query } else { &seen.body };
+    match may {
+        true => Json(json!({ "token": issuer.token(asked) })).into_response(),
+        false => StatusCode::UNAUTHORIZED.into_response(),
+    }
 }
 
 #[tokio::test]
 async fn tokens_open_a_registry_that_verifies_them() {
     let issuer = Issuer::new();
-    let certificate = issuer.certificate.pem();
+    let certificate = issuer.certificate();
     let server = Upstream::empty().await;
-    server.hook(move |seen| Some(issuer.answer(seen)));
+    server.hook(move |seen| Some(answer(&issuer, seen)));
     let realm = server.url("/token");
     let registry = DockerRegistry::start(RegistryAuth::Token { realm, certificate }).await;
     let (content, index, layers) = images().await;
