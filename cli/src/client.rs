@@ -124,6 +124,10 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::Snapshot(SnapshotCommand::Logs(args)) => logs::run(&client, args).await,
         Command::Snapshot(SnapshotCommand::List(args)) => show::snapshots(&client, &args).await,
         Command::Snapshot(SnapshotCommand::Get(args)) => show::snapshot(&client, &args).await,
+        Command::Snapshot(SnapshotCommand::Activate(args)) => show::activate(&client, &args).await,
+        Command::Snapshot(SnapshotCommand::Deactivate(args)) => {
+            show::deactivate(&client, &args).await
+        }
         Command::Snapshot(SnapshotCommand::Delete(args)) => show::delete(&client, &args).await,
         Command::Job(command) => jobs::run(&client, command).await,
         Command::Worker(WorkerCommand::List(args)) => show::workers(&client, &args).await,

@@ -26,6 +26,8 @@ fn help_teaches() {
         "snapshot list",
         "snapshot get",
         "snapshot logs",
+        "snapshot activate",
+        "snapshot deactivate",
         "snapshot delete",
         "job",
         "job list",

@@ -6,6 +6,7 @@
 //! means for other records follows from it, so that anybody can write it later;
 //! the view shows a change as soon as it is stored.
 
+mod activity;
 mod create;
 mod debris;
 mod general;

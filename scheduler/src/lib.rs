@@ -6,6 +6,7 @@
 //! success is stored.
 
 mod accounts;
+mod activity;
 pub mod api;
 mod bootstrap;
 pub mod config;
@@ -45,6 +46,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use accounts::Accounts;
+use activity::Activity;
 use api::{App, Limiter};
 use config::Config;
 use credentials::Registries;
@@ -124,6 +126,8 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let general = Arc::new(General::new(stores.clone(), view.clone()));
     let accounts = Accounts::new(&bus, view.clone());
     general::ensure_owner(&accounts, &config.default_snapshots).await.map_err(Error::Owner)?;
+    let activity = Activity { stores: stores.clone(), view: view.clone(), ledger: ledger.clone() };
+    let activity = Arc::new(activity);
     let settler = Arc::new(Settler {
         bus: bus.clone(),
         view: view.clone(),
@@ -161,6 +165,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         contexts,
         accounts,
         general,
+        activity: activity.clone(),
         limiter: config.rate_limit.map(Limiter::new),
         started_at: Timestamp::now(),
         push_tokens: bus.bucket(&BucketName::PushTokens),
@@ -171,6 +176,8 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let uses = registry::start(&bus, &app).await.map_err(Error::Services)?;
     let look = general::run(app.clone(), config.reconcile_interval, tasks.shutdown().clone());
     tasks.spawn("general", look);
+    let look = activity.run(config.reconcile_interval, tasks.shutdown().clone());
+    tasks.spawn("activity", look);
     tracing::info!(%address, "the API serves");
     serve(app, listener, address, tasks).await?;
     for service in services.into_iter().chain([uses]) {

@@ -18,6 +18,10 @@ pub enum SnapshotCommand {
     /// Print the log of a snapshot's build
     #[command(after_help = LOGS_HELP)]
     Logs(Logs),
+    /// Use inactive snapshots again: at once, or after their images are made again
+    Activate(Names),
+    /// Let active snapshots rest: they keep their images and count for no quota
+    Deactivate(Names),
     /// Delete snapshots; a build that is under way is cancelled
     #[command(visible_alias = "rm")]
     Delete(Delete),
@@ -147,6 +151,14 @@ pub struct Logs {
 /// `slipway snapshot delete`
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Names or ids
+    #[arg(value_name = "NAME|ID", required = true)]
+    pub names: Vec<String>,
+}
+
+/// `slipway snapshot activate` and `deactivate`
+#[derive(Debug, Args)]
+pub struct Names {
     /// Names or ids
     #[arg(value_name = "NAME|ID", required = true)]
     pub names: Vec<String>,

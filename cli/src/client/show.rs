@@ -8,7 +8,7 @@ use slipway_api::Client;
 use slipway_api::own::{RegionStatus, Worker};
 use slipway_api::types::{ListSnapshots as Query, Snapshot};
 
-use super::args::{Delete, Get, List, ListSnapshots};
+use super::args::{Delete, Get, List, ListSnapshots, Names};
 use super::error::{Error, Exit};
 use super::format::{self, or_dash};
 use super::screen::json_line;
@@ -87,14 +87,49 @@ pub async fn snapshot(client: &Client, args: &Get) -> Result<(), Error> {
     ])
 }
 
-/// `slipway snapshot delete`: each by itself, so that one mistake does not keep
-/// the others.
+/// `slipway snapshot delete`.
 pub async fn delete(client: &Client, args: &Delete) -> Result<(), Error> {
+    each(&args.names, async |name| {
+        client.delete_snapshot(name).await?;
+        Ok(format!("deleted {name}"))
+    })
+    .await
+}
+
+/// `slipway snapshot activate`.
+pub async fn activate(client: &Client, args: &Names) -> Result<(), Error> {
+    each(&args.names, async |name| {
+        let snapshot = client.activate_snapshot(name).await?;
+        Ok(match snapshot.state.as_str() {
+            "active" => format!("activated {name}"),
+            state => format!(
+                "{name} is {state}: its image is made again; `slipway snapshot logs -f {name}` shows it"
+            ),
+        })
+    })
+    .await
+}
+
+/// `slipway snapshot deactivate`.
+pub async fn deactivate(client: &Client, args: &Names) -> Result<(), Error> {
+    each(&args.names, async |name| {
+        client.deactivate_snapshot(name).await?;
+        Ok(format!("deactivated {name}"))
+    })
+    .await
+}
+
+/// Does something to each snapshot and prints what came of it. One that fails does
+/// not keep the others from it.
+async fn each(
+    names: &[String],
+    act: impl AsyncFn(&str) -> Result<String, slipway_api::client::Error>,
+) -> Result<(), Error> {
     let mut failed = None;
-    for name in &args.names {
-        match client.delete_snapshot(name).await.map_err(Error::Api) {
-            Ok(()) => writeln!(io::stdout(), "deleted {name}")?,
-            Err(error) if args.names.len() == 1 || error.exit() != Exit::Failed => {
+    for name in names {
+        match act(name).await.map_err(Error::Api) {
+            Ok(done) => writeln!(io::stdout(), "{done}")?,
+            Err(error) if names.len() == 1 || error.exit() != Exit::Failed => {
                 return Err(error);
             }
             Err(error) => {

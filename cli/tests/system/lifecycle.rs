@@ -349,3 +349,67 @@ async fn lists_are_paged_filtered_and_sorted() {
     let bad = ListSnapshots { limit: Some(201), ..ListSnapshots::default() };
     assert_eq!(cluster.client.list_snapshots(&bad).await.unwrap_err().status(), Some(400));
 }
+
+#[tokio::test]
+async fn an_inactive_snapshot_keeps_its_image_and_is_active_again_at_once() {
+    let cluster = Cluster::start().await;
+    let (snapshot, _) = cluster.build("resting", dockerfile("RUN echo hello")).await;
+    assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
+    let status = |error: slipway_api::client::Error| error.status();
+    let early = cluster.client.activate_snapshot("resting").await.unwrap_err();
+    assert!(early.to_string().contains("already active"), "{early}");
+    assert_eq!(status(early), Some(400));
+
+    // As the SDK for TypeScript asks: a form without a body.
+    let ask = async |what: &str, key: &str| {
+        let url = format!("http://{}/api/snapshots/{}/{what}", cluster.api, snapshot.id);
+        let request = reqwest::Client::new().post(url).bearer_auth(key);
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        request.header(form.0, form.1).send().await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("deactivate", &cluster.key).await.status(), 204);
+    }
+    let rests = cluster.client.snapshot("resting").await.unwrap();
+    assert_eq!((rests.state.as_str(), &rests.digest), ("inactive", &snapshot.digest));
+    assert_eq!(rests.size, snapshot.size);
+    let (_, _, stranger) = cluster.foreign().await;
+    assert_eq!(ask("activate", &stranger).await.status(), 404);
+
+    let back = ask("activate", &cluster.key).await;
+    assert_eq!(back.status(), 200);
+    let back: Snapshot = back.json().await.unwrap();
+    assert_eq!((back.state.as_str(), &back.digest), ("active", &snapshot.digest));
+    assert_eq!(back.job_id, snapshot.job_id, "nothing was made");
+    assert!(back.last_used_at > rests.last_used_at);
+
+    let failed = cluster.submit("failed", dockerfile("RUN false")).await;
+    assert_eq!(cluster.ended(&failed.id).await.state, "build_failed");
+    let refused = cluster.client.deactivate_snapshot("failed").await.unwrap_err();
+    assert!(refused.to_string().contains("build_failed, and only an active one"), "{refused}");
+    let refused = cluster.client.activate_snapshot("failed").await.unwrap_err();
+    assert_eq!(status(refused), Some(400));
+}
+
+/// The image is pulled once more, after somebody took it from the store.
+#[tokio::test]
+async fn an_inactive_snapshot_whose_image_is_gone_is_made_again() {
+    let cluster = Cluster::start().await;
+    let wanted = CreateSnapshot {
+        name: "gone".into(),
+        image_name: Some(slipway_testkit::stack::base_image()),
+        region_id: Some("us".into()),
+        ..CreateSnapshot::default()
+    };
+    let made = cluster.client.create_snapshot(&wanted).await.unwrap();
+    let made = cluster.ended(&made.id).await;
+    assert_eq!(made.state, "active", "{:?}", made.error_reason);
+    cluster.client.deactivate_snapshot("gone").await.unwrap();
+    let digest = made.digest.as_deref().unwrap();
+    let link = format!("repos/{}/snapshots/_manifests/{digest}", made.organization_id);
+    std::fs::remove_file(cluster.store("us").join(link)).unwrap();
+    let again = cluster.client.activate_snapshot("gone").await.unwrap();
+    assert_ne!(again.job_id, made.job_id);
+    let again = cluster.ended(&again.id).await;
+    assert_eq!((again.state.as_str(), &again.digest), ("active", &made.digest));
+}

@@ -125,7 +125,8 @@ async fn token_server(issuer: Issuer) -> String {
     realm
 }
 
-#[tokio::test]
+// The token server has to answer while skopeo pushes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credential_opens_a_registry_that_wants_tokens() {
     let cluster = Cluster::start().await;
     let issuer = Issuer::new();

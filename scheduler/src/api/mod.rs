@@ -44,6 +44,7 @@ pub use error::ApiError;
 pub use rate::Limiter;
 
 use crate::accounts::Accounts;
+use crate::activity::Activity;
 use crate::config::Config;
 use crate::credentials::Registries;
 use crate::general::General;
@@ -76,6 +77,8 @@ pub struct App {
     pub general: Arc<General>,
     /// What is measured of requests.
     pub requests: Requests,
+    /// Which snapshots are active.
+    pub activity: Arc<Activity>,
     /// Counts requests, if they are limited.
     pub limiter: Option<Limiter>,
     /// When this process started.
@@ -142,8 +145,10 @@ fn daytona() -> OpenApiRouter<App> {
         .routes(routes!(server::config))
         .routes(routes!(server::regions))
         .routes(routes!(server::shared_regions))
+        .routes(routes!(snapshots::activate))
         .routes(routes!(snapshots::build_logs))
         .routes(routes!(snapshots::build_logs_url))
+        .routes(routes!(snapshots::deactivate))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::read, snapshots::remove))
         .routes(routes!(storage::read))

@@ -17,7 +17,7 @@ use slipway_domain::organization::Permission;
 use slipway_domain::snapshot::SnapshotRecord;
 
 use super::{ApiError, App, Caller, present};
-use crate::{logs, submit};
+use crate::{activity, logs, submit};
 
 /// Make a snapshot
 ///
@@ -115,6 +115,48 @@ pub async fn remove(
     }
     app.ledger.remove(record.id).await?;
     Ok(StatusCode::OK)
+}
+
+/// Activate a snapshot
+///
+/// One that is inactive, because it was not used for long or was deactivated. It is
+/// active at once if its image is still there, which it is unless somebody deleted
+/// it; else it is made again.
+#[utoipa::path(post, path = "/snapshots/{id_or_name}/activate", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded")), responses((status = 200, body = Snapshot)))]
+pub async fn activate(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id_or_name): Path<String>,
+) -> Result<Json<Snapshot>, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let record = find(&app, &caller, &id_or_name)?;
+    if let Some(reason) = activity::activation_refused(&record) {
+        return Err(ApiError::bad_request(reason));
+    }
+    caller.not_suspended(&app.view)?;
+    app.activity.activate(&record).await?;
+    let record = find(&app, &caller, &record.id.to_string())?;
+    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+}
+
+/// Deactivate a snapshot
+///
+/// It counts for no quota then, and keeps its image. Deactivating it twice changes
+/// nothing.
+#[utoipa::path(post, path = "/snapshots/{id_or_name}/deactivate", tag = "snapshots", params(("id_or_name" = String, Path, description = "Name or id, percent-encoded")), responses((status = 204, description = "It is inactive")))]
+pub async fn deactivate(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id_or_name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.must(Permission::WriteSnapshots)?;
+    let record = find(&app, &caller, &id_or_name)?;
+    if let Some(reason) = activity::deactivation_refused(&record) {
+        return Err(ApiError::bad_request(reason));
+    }
+    app.ledger.deactivate(record.id, |_| true).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Where the log of a snapshot is

@@ -5,6 +5,7 @@
 //! answered only when all three are stored. What is left of a creation that broke
 //! off is finished or swept by [`super::debris`].
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use slipway_bus::bucket::{self, Expected};
@@ -130,24 +131,31 @@ impl Ledger {
     /// Keeps room for a snapshot until it is stored: requests that come at the
     /// same time share the quota. (Between replicas it is only approximate.)
     fn reserve(&self, snapshot: &SnapshotRecord) -> Result<Reserved<'_>, Error> {
-        let limit = self.limits_of(&snapshot.organization).snapshots;
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let records = self.view.records();
-        if records.find(&snapshot.organization, &snapshot.name).is_some() {
+        if self.view.records().find(&snapshot.organization, &snapshot.name).is_some() {
             return Err(Error::NameTaken { name: snapshot.name.clone() });
         }
-        let used = records.usage(&snapshot.organization).map_or(0, |usage| usage.in_use());
-        let waiting = reserved.entry(snapshot.organization).or_default();
+        self.make_room(&mut reserved, &snapshot.organization)
+    }
+
+    pub(super) fn make_room(
+        &self,
+        reserved: &mut HashMap<OrganizationId, usize>,
+        organization: &OrganizationId,
+    ) -> Result<Reserved<'_>, Error> {
+        let limit = self.limits_of(organization).snapshots;
+        let used = self.view.records().usage(organization).map_or(0, |usage| usage.in_use());
+        let waiting = reserved.entry(*organization).or_default();
         if used + *waiting >= limit as usize {
             return Err(Error::QuotaExceeded { limit });
         }
         *waiting += 1;
-        Ok(Reserved { ledger: self, organization: snapshot.organization })
+        Ok(Reserved { ledger: self, organization: *organization })
     }
 }
 
 /// Room for a snapshot that is being stored.
-struct Reserved<'a> {
+pub(super) struct Reserved<'a> {
     ledger: &'a Ledger,
     organization: OrganizationId,
 }

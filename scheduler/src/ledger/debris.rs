@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slipway_bus::bucket;
 use slipway_bus::topology::keys;
-use slipway_domain::job::{JobRecord, NewJob};
+use slipway_domain::job::{JobRecord, LogState, NewJob};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{JobId, SnapshotId};
 
@@ -70,7 +70,13 @@ impl Ledger {
         let Some(entry) = known else { return Ok(()) };
         let job = &*entry.value;
         if self.reload_snapshot(job.organization, job.snapshot).await? {
-            return Ok(());
+            let records = self.view.records();
+            let is_wanted = records.followers(id).next().is_some();
+            // The image of the snapshot was made again: this job is of the past.
+            let is_past = job.state.is_over() && job.log == LogState::Archived;
+            if is_wanted || !is_past {
+                return Ok(());
+            }
         }
         tracing::warn!(job.id = %id, "a job without a snapshot is dropped");
         ignore_conflict(self.records.delete(&keys::job(&id), entry.revision).await)

@@ -371,3 +371,102 @@ async fn a_life_stores_eight_messages_in_the_records_and_a_removal_four() {
     let gone = records.put("job.mark", "", None).await.unwrap();
     assert_eq!(gone - lived - 1, 4);
 }
+
+/// An image as a worker leaves it in a store.
+async fn stored_image(store: &slipway_blobstore::Store) -> slipway_oci::Digest {
+    use slipway_blobstore::{ObjectKey, Repository};
+    let repository =
+        Repository { organization: Uuid::from_u128(1), name: "snapshots".parse().unwrap() };
+    let config = slipway_oci::Descriptor::of(slipway_oci::MediaType::OciImageConfig, b"{}");
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": slipway_oci::MediaType::OciManifest,
+        "config": config, "layers": [],
+    });
+    let manifest = manifest.to_string();
+    let digest = slipway_oci::Digest::sha256(&manifest);
+    let link = |digest| ObjectKey::BlobLink { repository: repository.clone(), digest };
+    for (key, bytes) in [
+        (ObjectKey::Blob(config.digest), "{}".to_owned()),
+        (link(config.digest), "{}".to_owned()),
+        (ObjectKey::Blob(digest), manifest),
+        (ObjectKey::ManifestLink { repository: repository.clone(), digest }, "{}".to_owned()),
+    ] {
+        store.put_bytes(&key, bytes).await.unwrap();
+    }
+    digest
+}
+
+fn published_as(digest: slipway_oci::Digest) -> JobEvent {
+    let JobEvent::Published { attempt, worker, image } = published() else { unreachable!() };
+    JobEvent::Published { attempt, worker, image: BuiltImage { digest, ..image } }
+}
+
+fn days(days: i64) -> Timestamp {
+    Timestamp::now() + jiff::SignedDuration::from_hours(24 * days)
+}
+
+#[tokio::test]
+async fn what_nobody_uses_for_two_weeks_rests_and_comes_back() {
+    let (_server, bus) = start().await;
+    let one = replica(&bus).await;
+    let store = slipway_blobstore::Store::in_memory();
+    let activity = crate::activity::Activity {
+        stores: [("us".parse().unwrap(), store.clone())].into(),
+        view: one.view.clone(),
+        ledger: one.ledger.clone(),
+    };
+    let (snapshot, job) = new("idle");
+    let id = snapshot.id;
+    let organization = slipway_domain::organization::OrganizationRecord::new(
+        snapshot.organization,
+        "acme".into(),
+        Timestamp::now(),
+    );
+    one.view.accounts_mut().put_organization(organization.clone(), 1);
+    one.ledger.create(&snapshot, &job).await.unwrap();
+    activity.look_over(days(99)).await;
+    assert_eq!(one.state(id), Some("pending"), "only what is active can be idle");
+    one.ledger.move_job(job.id, published()).await.unwrap();
+    activity.look_over(days(13)).await;
+    assert_eq!(one.state(id), Some("active"));
+    activity.look_over(days(15)).await;
+    assert_eq!(one.state(id), Some("inactive"));
+    activity.look_over(days(99)).await;
+
+    // Its image is not in the store: it is made again, by a job of its own.
+    let rests = one.view.records().snapshot(&id).unwrap().value.clone();
+    activity.activate(&rests).await.unwrap();
+    let again = one.view.records().snapshot(&id).unwrap().value.clone();
+    assert_eq!(again.state.name(), "pending");
+    assert_ne!(again.job, job.id);
+    assert_eq!(one.job_state(again.job), Some("queued"));
+    // Asked twice, it is done once.
+    activity.activate(&rests).await.unwrap();
+    assert_eq!(one.view.records().snapshot(&id).unwrap().value.job, again.job);
+    let image = stored_image(&store).await;
+    one.ledger.move_job(again.job, published_as(image)).await.unwrap();
+    assert_eq!(one.state(id), Some("active"));
+
+    // Its image is there: nothing is made.
+    one.ledger.deactivate(id, |_| true).await.unwrap();
+    let rests = one.view.records().snapshot(&id).unwrap().value.clone();
+    assert_eq!(rests.state.name(), "inactive");
+    activity.activate(&rests).await.unwrap();
+    let back = one.view.records().snapshot(&id).unwrap().value.clone();
+    assert_eq!((back.state.name(), back.job), ("active", again.job));
+    assert!(back.last_used_at > again.last_used_at);
+
+    // A suspended organization keeps its snapshots active for a day.
+    let mut suspended = organization;
+    let suspension = slipway_domain::organization::Suspension {
+        since: Timestamp::now(),
+        reason: String::new(),
+        until: None,
+    };
+    suspended.suspension = Some(suspension);
+    one.view.accounts_mut().put_organization(suspended, 2);
+    activity.look_over(Timestamp::now() + jiff::SignedDuration::from_hours(23)).await;
+    assert_eq!(one.state(id), Some("active"));
+    activity.look_over(days(2)).await;
+    assert_eq!(one.state(id), Some("inactive"));
+}

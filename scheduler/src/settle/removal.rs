@@ -70,7 +70,9 @@ impl Settler {
             .of(&snapshot.organization)
             .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
         others.any(|other| match &other.value.state {
-            SnapshotState::Active { image } => image.digest == *digest,
+            SnapshotState::Active { image } | SnapshotState::Inactive { image } => {
+                image.digest == *digest
+            }
             SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
             SnapshotState::BuildFailed { .. }
             | SnapshotState::Error { .. }

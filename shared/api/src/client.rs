@@ -158,6 +158,27 @@ impl Client {
         Ok(())
     }
 
+    /// `POST /snapshots/{id or name}/activate`: active, or on the way.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 404 if there is none, 400 if it is not
+    /// inactive or the quota is used up.
+    pub async fn activate_snapshot(&self, id_or_name: &str) -> Result<Snapshot, Error> {
+        let request = self.request(Method::POST, &["snapshots", id_or_name, "activate"])?;
+        self.json(request).await
+    }
+
+    /// `POST /snapshots/{id or name}/deactivate`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 404 if there is none, 400 if it is not
+    /// active.
+    pub async fn deactivate_snapshot(&self, id_or_name: &str) -> Result<(), Error> {
+        let request = self.request(Method::POST, &["snapshots", id_or_name, "deactivate"])?;
+        self.send(request).await?;
+        Ok(())
+    }
+
     /// `GET /snapshots/{id or name}/build-logs`: the log as plain bytes; with
     /// `follow` until the build has ended. A cut stream is not resumed; see
     /// [`Client::job_events`] for one that is.

@@ -44,6 +44,7 @@ impl SnapshotRecord {
         match &self.state {
             SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
             SnapshotState::Active { .. }
+            | SnapshotState::Inactive { .. }
             | SnapshotState::BuildFailed { .. }
             | SnapshotState::Error { .. }
             | SnapshotState::Removing => false,

@@ -1,9 +1,11 @@
 //! The lifecycle of a snapshot, as Daytona's clients know it.
 //!
-//! Invariant: a snapshot becomes active only with an image, and only by an
-//! event of the job it waits for; one that is being removed never comes back.
+//! Invariant: a snapshot becomes active only with an image: by an event of the job
+//! it waits for, or with the image that it was inactive with. One that is being
+//! removed never comes back.
 
 mod follow;
+pub mod inactivity;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -70,6 +72,12 @@ pub enum SnapshotState {
         /// Its image.
         image: BuiltImage,
     },
+    /// It was not used for long, or its owner wants it so: it counts for no
+    /// quota, keeps its image, and can become active again.
+    Inactive {
+        /// Its image.
+        image: BuiltImage,
+    },
     /// Its Dockerfile failed.
     BuildFailed {
         /// Why.
@@ -93,6 +101,7 @@ impl SnapshotState {
             Self::Building => "building",
             Self::Pulling => "pulling",
             Self::Active { .. } => "active",
+            Self::Inactive { .. } => "inactive",
             Self::BuildFailed { .. } => "build_failed",
             Self::Error { .. } => "error",
             Self::Removing => "removing",
@@ -103,7 +112,7 @@ impl SnapshotState {
     #[must_use]
     pub const fn image(&self) -> Option<&BuiltImage> {
         match self {
-            Self::Active { image } => Some(image),
+            Self::Active { image } | Self::Inactive { image } => Some(image),
             Self::Pending
             | Self::Building
             | Self::Pulling
@@ -122,12 +131,14 @@ impl SnapshotState {
             | Self::Building
             | Self::Pulling
             | Self::Active { .. }
+            | Self::Inactive { .. }
             | Self::Removing => None,
         }
     }
 }
 
-/// What can happen to a snapshot. All but the last come from its job.
+/// What can happen to a snapshot. The first four come from its job, the others
+/// from its owner or from the time that passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotEvent {
     /// A worker began.
@@ -138,6 +149,12 @@ pub enum SnapshotEvent {
     Failed(Failure),
     /// The job was cancelled.
     Cancelled,
+    /// It is to rest.
+    Deactivate,
+    /// It is to be used again, and its image is there.
+    Activate,
+    /// It is to be used again, and its image is to be made again by this job.
+    Remake(JobId),
     /// The user wants it gone.
     Remove,
 }
@@ -174,20 +191,45 @@ impl SnapshotRecord {
                 SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling,
                 SnapshotEvent::Cancelled,
             ) => SnapshotState::Error { failure: cancelled() },
+            (SnapshotState::Active { image }, SnapshotEvent::Deactivate) => {
+                SnapshotState::Inactive { image: image.clone() }
+            }
+            (SnapshotState::Inactive { image }, SnapshotEvent::Activate) => {
+                let state = SnapshotState::Active { image: image.clone() };
+                return Self { state, updated_at: now, last_used_at: Some(now), ..self.clone() };
+            }
+            (SnapshotState::Inactive { .. }, SnapshotEvent::Remake(job)) => {
+                let (state, last_used_at) = (SnapshotState::Pending, Some(now));
+                return Self { state, job, updated_at: now, last_used_at, ..self.clone() };
+            }
             (
                 SnapshotState::Building
                 | SnapshotState::Pulling
                 | SnapshotState::Active { .. }
+                | SnapshotState::Inactive { .. }
                 | SnapshotState::BuildFailed { .. }
                 | SnapshotState::Error { .. },
                 SnapshotEvent::Started,
             )
             | (
                 SnapshotState::Active { .. }
+                | SnapshotState::Inactive { .. }
                 | SnapshotState::BuildFailed { .. }
                 | SnapshotState::Error { .. },
                 SnapshotEvent::Published(_) | SnapshotEvent::Failed(_) | SnapshotEvent::Cancelled,
-            ) => return self.clone(),
+            )
+            | (
+                SnapshotState::Pending
+                | SnapshotState::Building
+                | SnapshotState::Pulling
+                | SnapshotState::BuildFailed { .. }
+                | SnapshotState::Error { .. },
+                SnapshotEvent::Deactivate | SnapshotEvent::Activate | SnapshotEvent::Remake(_),
+            )
+            | (SnapshotState::Inactive { .. }, SnapshotEvent::Deactivate)
+            | (SnapshotState::Active { .. }, SnapshotEvent::Activate | SnapshotEvent::Remake(_)) => {
+                return self.clone();
+            }
         };
         if state == self.state {
             return self.clone();

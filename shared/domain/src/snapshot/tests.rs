@@ -60,6 +60,8 @@ fn any_event() -> impl Strategy<Value = SnapshotEvent> {
         Just(SnapshotEvent::Failed(Failure::new(FailureKind::RunFailed, "x"))),
         Just(SnapshotEvent::Failed(Failure::new(FailureKind::ContextMissing, "x"))),
         Just(SnapshotEvent::Cancelled),
+        Just(SnapshotEvent::Deactivate),
+        Just(SnapshotEvent::Activate),
         Just(SnapshotEvent::Remove),
     ]
 }
@@ -100,6 +102,30 @@ fn another_job_has_no_say() {
     assert_eq!(record.apply(job_id(9), SnapshotEvent::Published(image()), NOW), record);
 }
 
+#[test]
+fn it_rests_and_comes_back_with_its_image_or_by_another_job() {
+    let later = NOW + jiff::SignedDuration::from_secs(9);
+    let active = snapshot().apply(job_id(1), SnapshotEvent::Published(image()), NOW);
+    let rests = active.apply(job_id(1), SnapshotEvent::Deactivate, NOW);
+    assert_eq!((rests.state.name(), rests.state.image()), ("inactive", Some(&image())));
+    assert_eq!(rests.used(later), None);
+    // What its job says late changes nothing.
+    assert_eq!(rests.apply(job_id(1), SnapshotEvent::Published(image()), later), rests);
+    let back = rests.apply(job_id(1), SnapshotEvent::Activate, later);
+    assert_eq!((back.state.name(), back.last_used_at), ("active", Some(later)));
+    let again = rests.apply(job_id(1), SnapshotEvent::Remake(job_id(2)), later);
+    assert_eq!(
+        (again.state.name(), again.job, again.last_used_at),
+        ("pending", job_id(2), Some(later))
+    );
+    assert_eq!(again.apply(job_id(1), SnapshotEvent::Published(image()), later), again);
+    let made = again.apply(job_id(2), SnapshotEvent::Published(image()), later);
+    assert_eq!(made.state.name(), "active");
+    for event in [SnapshotEvent::Deactivate, SnapshotEvent::Activate] {
+        assert_eq!(snapshot().apply(job_id(1), event, later), snapshot(), "it is being made");
+    }
+}
+
 proptest! {
     #[test]
     fn removal_is_final_and_outcomes_absorb(events in prop::collection::vec(any_event(), 0..30)) {
@@ -109,8 +135,11 @@ proptest! {
             if record.state == SnapshotState::Removing {
                 prop_assert_eq!(&next, &record);
             }
-            if record.state.image().is_some() || record.state.failure().is_some() {
+            if record.state.failure().is_some() {
                 prop_assert!(next == record || next.state == SnapshotState::Removing);
+            }
+            if record.state.image().is_some() && next.state != SnapshotState::Removing {
+                prop_assert_eq!(next.state.image(), record.state.image());
             }
             prop_assert_eq!(&next.apply(job_id(1), event, NOW), &next);
             record = next;

@@ -1,0 +1,195 @@
+//! Which snapshots are active: at their owner's word, and as time passes.
+//!
+//! Owns the check whether the image of an inactive snapshot is still in its
+//! region's store, and the reconciler that lets snapshots rest that nobody uses,
+//! or whose organization is suspended for longer than the grace time. It takes no
+//! input and is idempotent; several schedulers may do the same. Refuses to take
+//! images away: an inactive snapshot keeps its own, so that its activation takes
+//! no longer than a write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use slipway_blobstore::{Error, ObjectKey, Repository, Store};
+use slipway_domain::snapshot::{SnapshotRecord, SnapshotState, inactivity};
+use slipway_domain::{OrganizationId, Region, SnapshotId};
+use slipway_oci::{Digest, Document};
+use slipway_runtime::telemetry;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::{self, Ledger};
+use crate::limits::INACTIVITY_MINUTES;
+use crate::view::View;
+
+/// How long after its suspension an organization's snapshots stay active.
+const SUSPENSION_GRACE: SignedDuration = SignedDuration::from_hours(24);
+/// Largest manifest in bytes.
+const MAX_DOCUMENT: u64 = 8 << 20;
+/// Blobs that are looked up at once.
+const LOOK_UPS: usize = 16;
+
+/// Activates and deactivates. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Activity {
+    /// Object stores by region.
+    pub stores: BTreeMap<Region, Store>,
+    /// What is known.
+    pub view: Arc<View>,
+    /// What changes it.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Activity {
+    /// Has an inactive snapshot used again: at once if its image is there, else
+    /// by a job that makes it again.
+    ///
+    /// # Errors
+    /// The quota is used up, or nothing can be written now.
+    pub async fn activate(&self, snapshot: &SnapshotRecord) -> Result<(), ledger::Error> {
+        let Some(image) = snapshot.state.image() else { return Ok(()) };
+        let is_there = match self.stores.get(&snapshot.region) {
+            Some(store) => has_image(store, snapshot.organization, image.digest).await,
+            None => Ok(false),
+        };
+        let is_there = is_there.unwrap_or_else(|error| {
+            let error = telemetry::chain(&error);
+            tracing::warn!(snapshot.id = %snapshot.id, error, "the image could not be looked up");
+            // To make it again is right in any case.
+            false
+        });
+        match is_there {
+            true => self.ledger.activate(snapshot).await,
+            false => self.ledger.remake(snapshot).await,
+        }
+    }
+
+    /// Looks over everything every `interval` until shutdown.
+    pub async fn run(self: Arc<Self>, interval: Duration, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Cancel-safe: an interval loses nothing when dropped.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let look = self.look_over(Timestamp::now());
+            if shutdown.run_until_cancelled(look).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Lets rest what is due at `now`.
+    pub async fn look_over(&self, now: Timestamp) {
+        for Due { id, before } in self.due(now) {
+            // It may have been used, or deleted, since it was looked at.
+            let still = |snapshot: &SnapshotRecord| snapshot.is_idle(before);
+            match self.ledger.deactivate(id, still).await {
+                Ok(()) => tracing::info!(snapshot.id = %id, "a snapshot rests from now on"),
+                Err(error) => {
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(snapshot.id = %id, error, "a snapshot was not deactivated");
+                }
+            }
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> Vec<Due> {
+        let organizations: Vec<(OrganizationId, SignedDuration)> = {
+            let accounts = self.view.accounts();
+            let terms = accounts.organizations.values().map(|organization| {
+                let suspension = organization.suspension.as_ref();
+                let since = suspension.filter(|_| organization.is_suspended_at(now));
+                let is_over = since.is_some_and(|suspension| {
+                    now.duration_since(suspension.since) > SUSPENSION_GRACE
+                });
+                let minutes = organization.inactivity_minutes.unwrap_or(INACTIVITY_MINUTES);
+                let after = match is_over {
+                    // Even what was used in this very moment.
+                    true => SignedDuration::from_secs(-1),
+                    false => SignedDuration::from_mins(i64::from(minutes)),
+                };
+                (organization.id, after)
+            });
+            terms.collect()
+        };
+        let records = self.view.records();
+        let due = organizations.into_iter().flat_map(|(organization, after)| {
+            let own = records.of(&organization).map(|entry| &*entry.value);
+            let before = now.checked_sub(after).unwrap_or(Timestamp::MIN);
+            inactivity::idle(own, after, now).into_iter().map(move |id| Due { id, before })
+        });
+        due.collect()
+    }
+}
+
+/// A snapshot that is to rest, unless it was of use since.
+struct Due {
+    id: SnapshotId,
+    before: Timestamp,
+}
+
+/// Whether an organization has a whole image: the manifest, and everything that
+/// it needs, linked and with its bytes.
+async fn has_image(
+    store: &Store,
+    organization: OrganizationId,
+    digest: Digest,
+) -> Result<bool, Error> {
+    let name = "snapshots".parse().expect("the name of the repository is valid");
+    let repository = Repository { organization: *organization.as_uuid(), name };
+    let link = ObjectKey::ManifestLink { repository: repository.clone(), digest };
+    if !store.exists(&link).await? {
+        return Ok(false);
+    }
+    let bytes = match store.get_bytes(&ObjectKey::Blob(digest), MAX_DOCUMENT).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let Ok((_, document)) = Document::parse_untyped(&bytes) else { return Ok(false) };
+    let needed: Vec<_> = document.required().cloned().collect();
+    let look_up = |blob: slipway_oci::Descriptor| {
+        let link = ObjectKey::BlobLink { repository: repository.clone(), digest: blob.digest };
+        async move {
+            Ok::<_, Error>(
+                store.exists(&link).await? && store.exists(&ObjectKey::Blob(blob.digest)).await?,
+            )
+        }
+    };
+    let found = stream::iter(needed).map(look_up).buffer_unordered(LOOK_UPS);
+    found.try_all(|found| async move { found }).await
+}
+
+/// Why a snapshot cannot be activated as it is, in words for its owner.
+#[must_use]
+pub fn activation_refused(snapshot: &SnapshotRecord) -> Option<String> {
+    match &snapshot.state {
+        SnapshotState::Inactive { .. } => None,
+        SnapshotState::Active { .. } => {
+            Some(format!("Snapshot {} is already active", snapshot.name))
+        }
+        state => Some(format!(
+            "Snapshot {} cannot be activated: it is {}, and only an inactive one can be",
+            snapshot.name,
+            state.name()
+        )),
+    }
+}
+
+/// Why a snapshot cannot be deactivated as it is, in words for its owner.
+#[must_use]
+pub fn deactivation_refused(snapshot: &SnapshotRecord) -> Option<String> {
+    match &snapshot.state {
+        SnapshotState::Active { .. } | SnapshotState::Inactive { .. } => None,
+        state => Some(format!(
+            "Snapshot {} cannot be deactivated: it is {}, and only an active one can be",
+            snapshot.name,
+            state.name()
+        )),
+    }
+}
