@@ -128,6 +128,24 @@ const scenarios = {
     })
   },
 
+  // What debianSlim begins with: the last release of Python that this SDK knows.
+  async debian_slim_name() {
+    return Image.debianSlim('3.12').dockerfile.split(/\s+/)[1]
+  },
+
+  // The image of the documentation, through a mirror, with a package from PyPI.
+  async debian_slim(client) {
+    const image = Image.debianSlim('3.12')
+      .pipInstall('six')
+      .runCommands(
+        `echo ${told.marker}`,
+        `python -c 'import six; print("six is", six.__name__)'`,
+        'sleep 3',
+      )
+    const [snapshot, logs] = await buildWithLogs(client, { name: 'slim', image })
+    return { created: shown(snapshot), six: logs.join('\n').includes('six is six') }
+  },
+
   async pages(client) {
     const created = []
     for (const n of [0, 1, 2]) {

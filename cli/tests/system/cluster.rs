@@ -32,6 +32,7 @@ pub struct Cluster {
     pub client: Client,
     workers: BTreeMap<String, Child>,
     stores: Stores,
+    worker_tables: String,
     env: Vec<(&'static str, String)>,
     folder: TempDir,
 }
@@ -45,6 +46,8 @@ pub struct Plan {
     pub lease: &'static str,
     /// More tables of the scheduler's configuration.
     pub tables: &'static str,
+    /// More tables of the configuration of workers.
+    pub worker_tables: String,
     /// Environment of the scheduler and the workers.
     pub env: Vec<(&'static str, String)>,
     /// Attempts in all.
@@ -80,6 +83,7 @@ impl Default for Plan {
             time_limit: "10min",
             lease: "10s",
             tables: "",
+            worker_tables: String::new(),
             env: vec![],
             attempts: 5,
         }
@@ -111,6 +115,7 @@ impl Cluster {
             client,
             workers: BTreeMap::new(),
             stores: plan.stores.clone(),
+            worker_tables: plan.worker_tables.clone(),
             env: plan.env.clone(),
             folder,
         };
@@ -142,6 +147,7 @@ impl Cluster {
         if region == "us-east-1" {
             text.push_str("classes = [\"cpu\", \"gpu\"]\ngpu = \"simulated\"\n");
         }
+        text.push_str(&self.worker_tables);
         std::fs::write(self.folder.path().join(format!("worker-{name}.toml")), text).unwrap();
         self.start_worker(&name).await;
     }

@@ -26,12 +26,8 @@ base_image_make() {
     --file "$scratch/layer.tar" --directory "$scratch/root" .
   gzip --no-name --keep "$scratch/layer.tar"
   base_image_config "$(digest_of "$scratch/layer.tar")" >"$scratch/config.json"
-  layer=$(push_blob "$registry" "$scratch/layer.tar.gz" application/vnd.oci.image.layer.v1.tar+gzip)
-  config=$(push_blob "$registry" "$scratch/config.json" application/vnd.oci.image.config.v1+json)
-  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}' \
-    "$config" "$layer" >"$scratch/manifest.json"
-  registry_put application/vnd.oci.image.manifest.v1+json "$scratch/manifest.json" \
-    "http://$registry/v2/$BASE_REPOSITORY/manifests/$version"
+  layer=$(push_blob "$registry" $BASE_REPOSITORY "$scratch/layer.tar.gz" application/vnd.oci.image.layer.v1.tar+gzip)
+  push_image "$registry" $BASE_REPOSITORY "$version" "$scratch/config.json" "$layer"
   rm -rf "$scratch"
 }
 
@@ -57,18 +53,28 @@ EOF
 
 digest_of() { printf 'sha256:%s' "$(sha256sum <"$1" | cut -d ' ' -f 1)"; }
 
-# push_blob REGISTRY FILE MEDIA-TYPE: prints the blob's descriptor.
+# push_blob REGISTRY REPOSITORY FILE MEDIA-TYPE: prints the blob's descriptor.
 push_blob() {
   local digest upload
-  digest=$(digest_of "$2")
+  digest=$(digest_of "$3")
   upload=$(curl --silent --show-error --fail --request POST --output /dev/null --dump-header - \
-    "http://$1/v2/$BASE_REPOSITORY/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
-  registry_put application/octet-stream "$2" "$upload&digest=$digest"
-  printf '{"mediaType":"%s","digest":"%s","size":%s}' "$3" "$digest" "$(stat --format %s "$2")"
+    "http://$1/v2/$2/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+  registry_put application/octet-stream "$3" "$upload&digest=$digest"
+  printf '{"mediaType":"%s","digest":"%s","size":%s}' "$4" "$digest" "$(stat --format %s "$3")"
+}
+
+# push_image REGISTRY REPOSITORY TAG CONFIG LAYERS: the config from its file, the
+# layers as descriptors with commas between them. The manifest lies beside CONFIG.
+push_image() {
+  local config type=application/vnd.oci.image.manifest.v1+json manifest=${4%/*}/manifest.json
+  config=$(push_blob "$1" "$2" "$4" application/vnd.oci.image.config.v1+json)
+  printf '{"schemaVersion":2,"mediaType":"%s","config":%s,"layers":[%s]}' \
+    "$type" "$config" "$5" >"$manifest"
+  registry_put "$type" "$manifest" "http://$1/v2/$2/manifests/$3"
 }
 
 # registry_put MEDIA-TYPE FILE URL
 registry_put() {
-  curl --silent --show-error --fail --output /dev/null --request PUT \
-    --header "Content-Type: $1" --data-binary "@$2" "$3"
+  curl --silent --show-error --fail --output /dev/null \
+    --header "Content-Type: $1" --upload-file "$2" "$3"
 }

@@ -34,6 +34,12 @@ pub fn registry() -> String {
     required("SLIPWAY_TEST_REGISTRY")
 }
 
+/// The manifest of the base image with Python in the stack's registry, under a tag of
+/// the stack's; next to it tests put the tag that their client asks for.
+pub fn python_manifest() -> String {
+    format!("http://{}/v2/library/python/manifests/debian", registry())
+}
+
 /// The folder of everything that the dev set-up brings and keeps, `.dev` in the project.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.dev")
