@@ -5,6 +5,7 @@
 // Reads what it needs to know as JSON from standard input and prints what it saw.
 'use strict'
 
+const crypto = require('node:crypto')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
@@ -54,7 +55,96 @@ const inFolder = async (use) => {
   }
 }
 
+// A tar as the command line sends folders: the last file is not padded and the archive
+// has no end, since it is read before its writer is closed.
+const truncatedTar = (entries) => {
+  const blocks = []
+  for (const [name, text] of entries) {
+    const isFolder = text === undefined
+    const header = Buffer.alloc(512)
+    const body = Buffer.from(text ?? '')
+    header.write(name, 0)
+    header.write(isFolder ? '0000755\0' : '0000644\0', 100)
+    header.write('0000000\0' + '0000000\0', 108)
+    header.write(body.length.toString(8).padStart(11, '0') + '\0' + '00000000000\0', 124)
+    header.write('        ', 148)
+    header.write(isFolder ? '5' : '0', 156)
+    header.write('ustar\x0000', 257)
+    const sum = header.reduce((sum, byte) => sum + byte, 0)
+    header.write(sum.toString(8).padStart(6, '0') + '\0 ', 148)
+    blocks.push(header, body, Buffer.alloc((512 - (body.length % 512)) % 512))
+  }
+  return Buffer.concat(blocks.slice(0, -1))
+}
+
+// A request of the command line to the API.
+const asCommandLine = async (path, body) => {
+  const headers = { authorization: `Bearer ${told.key}`, 'x-daytona-source': 'cli' }
+  const sent = body && { method: 'POST', body: JSON.stringify(body) }
+  const answer = await fetch(told.api + path, {
+    headers: body ? { ...headers, 'content-type': 'application/json' } : headers,
+    ...sent,
+  })
+  if (!answer.ok) {
+    throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
+  }
+  return answer
+}
+
+// Brings a context as the command line does: it asks where the bucket is and what is
+// there, puts an empty object in place of a folder, and then the archive.
+const uploadContext = async (s3, store, access, tar) => {
+  const hash = crypto.createHash('sha256').update(tar).digest('hex')
+  const bucket = { Bucket: access.bucket }
+  const folder = `${access.organizationId}/${hash}/`
+  await store.send(new s3.GetBucketLocationCommand(bucket))
+  await store.send(
+    new s3.ListObjectsV2Command({ ...bucket, Prefix: access.organizationId, Delimiter: '/' }),
+  )
+  const marker = { Key: folder, Body: Buffer.alloc(0), ContentType: 'application/directory' }
+  await store.send(new s3.PutObjectCommand({ ...bucket, ...marker, ContentLength: 0 }))
+  await store.send(new s3.PutObjectCommand({ ...bucket, Key: `${folder}context.tar`, Body: tar }))
+  return hash
+}
+
 const scenarios = {
+  // The requests of Daytona's command line for a Dockerfile with a folder and a file.
+  async command_line() {
+    const modules = { paths: [path.dirname(sdk), told.modules] }
+    const s3 = require(require.resolve('@aws-sdk/client-s3', modules))
+    const access = await (await asCommandLine('/object-storage/push-access')).json()
+    const store = new s3.S3Client({
+      endpoint: access.storageUrl,
+      region: access.region,
+      forcePathStyle: true,
+      credentials: {
+        accessKeyId: access.accessKey,
+        secretAccessKey: access.secret,
+        sessionToken: access.sessionToken,
+      },
+    })
+    const folder = [['./'], ['a.txt', 'from a, '], ['sub/'], ['sub/b.txt', 'from b, ']]
+    const file = [['c.txt', 'from c']]
+    const contextHashes = []
+    for (const entries of [folder, file]) {
+      contextHashes.push(await uploadContext(s3, store, access, truncatedTar(entries)))
+    }
+    store.destroy()
+    const dockerfileContent =
+      `FROM ${told.image}\nENV MARKER=${told.marker}\nCOPY . /ctx\nADD c.txt /added.txt\n` +
+      'RUN cd /ctx && cat a.txt sub/b.txt c.txt && echo && cat /added.txt && echo\n'
+    const build = { name: 'by/cli:1', buildInfo: { dockerfileContent, contextHashes } }
+    const { id } = await (await asCommandLine('/snapshots', build)).json()
+    const logs = await (await asCommandLine(`/snapshots/${id}/build-logs?follow=true`)).text()
+    let snapshot
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      snapshot = await (await asCommandLine(`/snapshots/${id}`)).json()
+    } while (!['active', 'error', 'build_failed'].includes(snapshot.state))
+    const seen = ['from a, from b, from c', ' from c\n'].map((text) => logs.includes(text))
+    return { state: snapshot.state, reason: snapshot.errorReason, seen }
+  },
+
   async images(client) {
     const [snapshot, logs] = await buildWithLogs(client, {
       name: 'team/from-image:1.0',

@@ -201,6 +201,12 @@ macro_rules! scenarios {
     };
 }
 
+/// Its contexts are archives without an end, beside empty objects for their folders.
+#[tokio::test]
+async fn what_the_command_line_uploads_is_united() {
+    check(Kind::TypeScript, "command_line", Plan::default()).await;
+}
+
 scenarios!(python_blocking, Kind::Blocking);
 scenarios!(python_asynchronous, Kind::Asynchronous);
 scenarios!(typescript, Kind::TypeScript);
