@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use slipway_bus::events::EventDelivery;
 use slipway_bus::{Bus, TraceParent};
-use slipway_domain::failure::FailureKind;
 use slipway_domain::job::JobEvent;
 use slipway_domain::message::{EventMessage, VERSION, WorkerEvent};
 use slipway_domain::{Failure, Region};
@@ -20,8 +19,6 @@ use slipway_runtime::Tasks;
 
 /// Events of one region applied at the same time.
 const CONCURRENT: usize = 64;
-/// Bytes of a gibibyte, in which sizes are limited.
-const GIB: u64 = 1 << 30;
 /// Pause before an event that could not be stored is delivered again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -127,15 +124,70 @@ pub fn job_event(message: &EventMessage, max_size: u64) -> JobEvent {
     match message.event.clone() {
         WorkerEvent::Started => JobEvent::Started { attempt, worker },
         WorkerEvent::Published(image) if image.size > max_size => {
-            let reason = format!(
-                "Snapshot size ({:.2}GB) exceeds maximum allowed size of {}GB",
-                image.size as f64 / GIB as f64,
-                max_size / GIB
-            );
-            let failure = Failure::new(FailureKind::TooLarge, reason);
+            let failure = Failure::size_exceeded(image.size, max_size);
             JobEvent::Failed { attempt, worker, failure }
         }
         WorkerEvent::Published(image) => JobEvent::Published { attempt, worker, image },
-        WorkerEvent::Failed(failure) => JobEvent::Failed { attempt, worker, failure },
+        WorkerEvent::Failed(failure) => {
+            // Whatever its worker thinks of bounds.
+            JobEvent::Failed { attempt, worker, failure: failure.bounded() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use slipway_domain::failure::{FailureKind, MAX_MESSAGE};
+    use slipway_domain::{Attempt, AttemptNumber, BuiltImage, JobId, Nonce};
+    use slipway_oci::Digest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn failure(event: WorkerEvent, max_size: u64) -> Option<Failure> {
+        let nonce = Nonce::from_uuid(Uuid::from_u128(2));
+        let message = EventMessage {
+            version: VERSION,
+            job: JobId::from_uuid(Uuid::from_u128(1)),
+            attempt: Attempt { number: AttemptNumber::FIRST, nonce },
+            worker: "w1".parse().unwrap(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            event,
+        };
+        match job_event(&message, max_size) {
+            JobEvent::Failed { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_larger_than_allowed_fails_its_job_and_says_so() {
+        let image = BuiltImage {
+            digest: Digest::sha256("manifest"),
+            config_digest: Digest::sha256("config"),
+            size: 3 * GIB,
+            entrypoint: vec![],
+            cmd: vec![],
+            layers: 1,
+            cached_steps: 0,
+            total_steps: 1,
+        };
+        assert_eq!(failure(WorkerEvent::Published(image.clone()), 3 * GIB), None);
+        let larger = BuiltImage { size: 3 * GIB + GIB / 4, ..image };
+        let failure = failure(WorkerEvent::Published(larger), 3 * GIB).unwrap();
+        assert_eq!(failure.kind, FailureKind::TooLarge);
+        assert_eq!(failure.message, "Snapshot size (3.25GB) exceeds maximum allowed size of 3GB");
+    }
+
+    #[test]
+    fn a_reason_is_bounded_whatever_its_worker_sends() {
+        let message = format!("first line\n{} last", "x".repeat(2 * MAX_MESSAGE));
+        let sent = Failure { message, ..Failure::new(FailureKind::RunFailed, "") };
+        let kept = failure(WorkerEvent::Failed(sent), GIB).unwrap().message;
+        assert_eq!(kept.chars().count(), MAX_MESSAGE);
+        assert!(kept.starts_with("first line\n…\n") && kept.ends_with("x last"));
     }
 }

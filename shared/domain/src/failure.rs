@@ -18,12 +18,66 @@ pub struct Failure {
     pub exit_code: Option<u32>,
 }
 
+/// Most characters of a message.
+pub const MAX_MESSAGE: usize = 10_000;
+/// Most characters of the first line of a message that is cut.
+const MAX_FIRST_LINE: usize = 1_000;
+/// Most characters of the piece of a Dockerfile.
+const MAX_SNIPPET: usize = 4_096;
+/// Stands for what is left out.
+const GAP: &str = "\n…\n";
+const GIB: u64 = 1 << 30;
+
 impl Failure {
-    /// A failure without a place in the Dockerfile.
+    /// A failure without a place in the Dockerfile. The message is cut as
+    /// [`Failure::bounded`] says.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), location: None, exit_code: None }
+        Self { kind, message: message.into(), location: None, exit_code: None }.bounded()
     }
+
+    /// An image of `size` bytes where at most `limit` are allowed, in the words
+    /// of Daytona's contract. The size is rounded up, so that it never reads as
+    /// one that is allowed.
+    #[must_use]
+    pub fn size_exceeded(size: u64, limit: u64) -> Self {
+        let hundredths = (u128::from(size) * 100).div_ceil(u128::from(GIB));
+        let (whole, part, limit) = (hundredths / 100, hundredths % 100, limit / GIB);
+        let message = format!(
+            "Snapshot size ({whole}.{part:02}GB) exceeds maximum allowed size of {limit}GB"
+        );
+        Self::new(FailureKind::TooLarge, message)
+    }
+
+    /// With texts of a size that a record can carry: of a message that is longer
+    /// than [`MAX_MESSAGE`] characters the first line, which says what failed, and
+    /// the end, which says why, are kept.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Some(short) = first_line_and_tail(&self.message) {
+            self.message = short;
+        }
+        if let Some(location) = &mut self.location
+            && let Some((end, _)) = location.snippet.char_indices().nth(MAX_SNIPPET)
+        {
+            location.snippet.truncate(end);
+            location.snippet.push_str(" …");
+        }
+        self
+    }
+}
+
+/// A text in [`MAX_MESSAGE`] characters, if it has more.
+fn first_line_and_tail(text: &str) -> Option<String> {
+    let count = text.chars().count();
+    if count <= MAX_MESSAGE {
+        return None;
+    }
+    let mut short: String = text.chars().take_while(|c| *c != '\n').take(MAX_FIRST_LINE).collect();
+    let room = MAX_MESSAGE - short.chars().count() - GAP.chars().count();
+    short.push_str(GAP);
+    short.extend(text.chars().skip(count - room));
+    Some(short)
 }
 
 /// A place in a Dockerfile, from 1.
@@ -183,7 +237,47 @@ impl FailureKind {
 
 #[cfg(test)]
 mod tests {
-    use super::FailureKind;
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_first_line_and_its_end() {
+        let exact = "é".repeat(MAX_MESSAGE);
+        assert_eq!(Failure::new(FailureKind::RunFailed, exact.clone()).message, exact);
+
+        let long = format!("RUN make failed\n{}the reason at last", "é\n".repeat(MAX_MESSAGE));
+        let cut = Failure::new(FailureKind::RunFailed, long).message;
+        assert_eq!(cut.chars().count(), MAX_MESSAGE);
+        assert!(cut.starts_with("RUN make failed\n…\n"), "{:.40}", cut);
+        assert!(cut.ends_with("é\nthe reason at last"));
+        assert_eq!(Failure::new(FailureKind::RunFailed, cut.clone()).message, cut, "cut once");
+
+        let one_line = format!("begin {} end", "x".repeat(2 * MAX_MESSAGE));
+        let cut = Failure::new(FailureKind::RunFailed, one_line).message;
+        assert_eq!(cut.chars().count(), MAX_MESSAGE);
+        assert!(cut.starts_with("begin x") && cut.ends_with("x end"));
+    }
+
+    #[test]
+    fn a_long_piece_of_a_dockerfile_is_cut() {
+        let snippet = "é".repeat(MAX_SNIPPET + 1);
+        let location = Some(Location { line: 1, column: None, snippet });
+        let failure = Failure { location, ..Failure::new(FailureKind::RunFailed, "x") }.bounded();
+        let snippet = failure.location.map(|location| location.snippet).unwrap_or_default();
+        assert_eq!(snippet, format!("{} …", "é".repeat(MAX_SNIPPET)));
+    }
+
+    #[test]
+    fn a_size_that_is_too_large_never_reads_as_allowed() {
+        for (size, text) in [
+            (GIB * 20 + 1, "Snapshot size (20.01GB) exceeds maximum allowed size of 20GB"),
+            (GIB * 41 / 2, "Snapshot size (20.50GB) exceeds maximum allowed size of 20GB"),
+            (GIB * 1024, "Snapshot size (1024.00GB) exceeds maximum allowed size of 20GB"),
+        ] {
+            let failure = Failure::size_exceeded(size, 20 * GIB);
+            assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::TooLarge, text));
+        }
+        assert!(!FailureKind::TooLarge.is_build_failure(), "its state is `error`");
+    }
 
     #[test]
     fn the_word_of_a_kind_is_the_one_in_records() {

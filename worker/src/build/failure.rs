@@ -8,9 +8,6 @@ use slipway_registry::ReadError;
 
 use crate::contexts;
 
-/// Characters of a reason or of a piece of a Dockerfile.
-const MAX_TEXT: usize = 4096;
-
 /// Why a context could not be offered.
 pub(super) fn of_context(error: contexts::Error) -> Failure {
     let kind = match &error {
@@ -65,26 +62,19 @@ pub(super) fn of_build(error: Error) -> Failure {
         Error::ProcessFailed { exit_code, .. } => Some(*exit_code),
         _ => None,
     };
-    Failure { location: error.location().map(location), exit_code, ..explain(kind, &error) }
+    let location = error.location().map(location);
+    Failure { location, exit_code, ..explain(kind, &error) }.bounded()
 }
 
-/// The user reads what happened; what is behind it is for our log alone. Both
-/// are bounded, since the record carries them.
+/// The user reads what happened; what is behind it is for our log alone.
 fn explain(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
     if kind.cause() == Cause::Infrastructure {
         let error = slipway_runtime::telemetry::chain(error);
         tracing::warn!(error, "an attempt fails");
     }
-    Failure::new(kind, bounded(&error.to_string()))
-}
-
-fn bounded(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{} …", &text[..end]),
-        None => text.to_owned(),
-    }
+    Failure::new(kind, error.to_string())
 }
 
 fn location(place: &SourceLocation) -> Location {
-    Location { line: place.line, column: Some(place.column), snippet: bounded(&place.snippet) }
+    Location { line: place.line, column: Some(place.column), snippet: place.snippet.clone() }
 }

@@ -4,8 +4,6 @@ use slipway_domain::Failure;
 use slipway_domain::failure::FailureKind;
 use slipway_oci::Manifest;
 
-use super::progress::bytes;
-
 /// Bounds of one pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -33,12 +31,7 @@ impl Limits {
         }
         let size = manifest.compressed_size();
         if size > max_size {
-            let (size, limit) = (bytes(size), bytes(max_size));
-            let text = format!(
-                "the image is {size} compressed, more than the {limit} that the organization \
-                 may have in a snapshot"
-            );
-            return Err(Failure::new(FailureKind::TooLarge, text));
+            return Err(Failure::size_exceeded(size, max_size));
         }
         Ok(())
     }
@@ -70,11 +63,7 @@ mod tests {
         assert_eq!(limits.check(&manifest(&[50, 40]), 100), Ok(()));
         let large = limits.check(&manifest(&[50, 41]), 100).unwrap_err();
         assert_eq!(large.kind, FailureKind::TooLarge);
-        assert!(
-            large.message.contains("is 101B compressed, more than the 100B"),
-            "{}",
-            large.message
-        );
+        assert!(large.message.starts_with("Snapshot size (0.01GB) exceeds"), "{}", large.message);
         assert!(limits.check(&manifest(&[u64::MAX, u64::MAX]), 100).is_err());
         let many = limits.check(&manifest(&[1, 1, 1]), 100).unwrap_err();
         assert_eq!(many.message, "the image has 3 layers, the limit is 2");
