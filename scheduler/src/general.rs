@@ -246,7 +246,7 @@ async fn look_at(app: &App, wanted: &DefaultSnapshot) -> Result<(), ApiError> {
                 region_id: wanted.region.as_ref().map(ToString::to_string),
                 ..CreateSnapshot::default()
             };
-            submit::submit(app, owner(), request).await?.0.id
+            submit::submit(app, owner(), request).await?.id
         }
     };
     app.ledger.set_general(id, true).await?;

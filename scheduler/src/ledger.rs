@@ -12,6 +12,7 @@ mod debris;
 mod general;
 mod moves;
 mod remove;
+mod share;
 #[cfg(test)]
 pub(crate) mod tests;
 mod usage;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use slipway_bus::bucket;
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus};
+use slipway_domain::identity::WorkIdentity;
 use slipway_domain::job::{IllegalTransition, JobRecord, RetryPolicy};
 use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
@@ -31,6 +33,7 @@ use tokio::sync::mpsc;
 pub use debris::GRACE;
 
 use crate::config::Limits;
+use crate::images::Images;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::view::{Value, View};
@@ -101,6 +104,8 @@ pub struct Ledger {
     work: mpsc::UnboundedSender<JobId>,
     reserved: Mutex<HashMap<OrganizationId, usize>>,
     metrics: Metrics,
+    images: Images,
+    turns: Mutex<HashMap<WorkIdentity, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Ledger {
@@ -114,12 +119,23 @@ impl Ledger {
         retry: RetryPolicy,
         limits: Limits,
         metrics: Metrics,
+        images: Images,
     ) -> (Self, mpsc::UnboundedReceiver<JobId>) {
         let (work, receiver) = mpsc::unbounded_channel();
         let records = bus.bucket(&BucketName::Records);
-        let reserved = Mutex::default();
-        let bus = bus.clone();
-        (Self { bus, records, view, retry, limits, work, reserved, metrics }, receiver)
+        let ledger = Self {
+            bus: bus.clone(),
+            records,
+            view,
+            retry,
+            limits,
+            work,
+            reserved: Mutex::default(),
+            metrics,
+            images,
+            turns: Mutex::default(),
+        };
+        (ledger, receiver)
     }
 
     /// Bytes that the image of a job may have, compressed.

@@ -13,6 +13,7 @@ pub mod config;
 mod credentials;
 mod events;
 mod general;
+mod images;
 mod ledger;
 mod limits;
 mod logs;
@@ -51,6 +52,7 @@ use api::{App, Limiter};
 use config::Config;
 use credentials::Registries;
 use general::General;
+use images::Images;
 use ledger::Ledger;
 use logs::Logs;
 use metrics::Metrics;
@@ -117,8 +119,14 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let view = Arc::new(View::default());
     let metrics = Metrics::new(telemetry.meter(), config.regions.keys());
     metrics::observe(telemetry.meter(), &view, queues(&config), &bus);
-    let (ledger, work) =
-        Ledger::new(&bus, view.clone(), config.retry, config.limits, metrics.clone());
+    let (ledger, work) = Ledger::new(
+        &bus,
+        view.clone(),
+        config.retry,
+        config.limits,
+        metrics.clone(),
+        Images::new(stores.clone()),
+    );
     let ledger = Arc::new(ledger);
     let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
     start_watches(&bus, &view, &ledger, &config, tasks).await?;

@@ -122,7 +122,7 @@ impl Settler {
         if record.owed().contains(&Effect::SealLog) {
             // The job may have ended since it was settled, and whoever reads the
             // end of its log looks at its snapshots next.
-            self.ledger.follow(id).await.map_err(Error::Ledger)?;
+            self.ledger.tell_all(id).await.map_err(Error::Ledger)?;
             self.seal(record).await?;
         }
         for snapshot in self.removable(record) {

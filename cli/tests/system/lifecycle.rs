@@ -65,12 +65,15 @@ async fn entrypoint_and_command_are_inherited_from_the_base_image() {
 }
 
 #[tokio::test]
-async fn an_identical_build_adds_nothing_to_the_store_and_has_the_same_digest() {
+async fn a_build_of_the_same_image_adds_nothing_to_the_store_and_has_the_same_digest() {
     let cluster = Cluster::start().await;
     let build = dockerfile("RUN echo once > /once");
     let (first, _) = cluster.build("first", build.clone()).await;
     let before = blobs(&cluster.store("us"));
-    let (second, log) = cluster.build("second", build).await;
+    // Not the same request, or it would not be built at all.
+    let unused = BTreeMap::from([("UNUSED".to_owned(), "x".to_owned())]);
+    let (second, log) =
+        cluster.build("second", CreateBuildInfo { build_args: unused, ..build }).await;
     assert_eq!(second.state, "active");
     assert_eq!(second.digest, first.digest);
     assert_eq!(blobs(&cluster.store("us")), before);
@@ -84,6 +87,49 @@ async fn an_identical_build_adds_nothing_to_the_store_and_has_the_same_digest() 
     cluster.build("third", again.clone()).await;
     let (_, log) = cluster.build("fourth", again).await;
     assert_eq!(printed(&log), ["twice"]);
+}
+
+#[tokio::test]
+async fn an_identical_build_runs_once_and_outlives_the_one_who_began_it() {
+    let cluster = Cluster::start().await;
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(context.path().join("app.txt"), "the same for both").unwrap();
+    let hash = cluster.upload(context.path()).await;
+    let build = CreateBuildInfo {
+        context_hashes: vec![hash],
+        ..dockerfile(
+            "COPY app.txt /\nRUN i=0; while [ ! -e /go ] && [ $i -lt 15 ]; do i=$((i+1)); echo tick $i; sleep 0.2; done",
+        )
+    };
+    let first = cluster.submit("first", build.clone()).await;
+    cluster.log_until(&first, "tick 1").await;
+    let second = cluster.submit("second", build.clone()).await;
+    assert_eq!((second.state.as_str(), &second.job_id), ("building", &first.job_id));
+    cluster.client.delete_snapshot(&first.id).await.unwrap();
+    let ended = cluster.ended(&second.id).await;
+    assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+    assert_eq!(cluster.job(&ended).await.attempts.len(), 1);
+    assert_gapless(&cluster.log(&ended).await);
+
+    // What is finished is there at once, in the answer itself.
+    let third = cluster.submit("third", build.clone()).await;
+    assert_eq!((third.state.as_str(), &third.digest), ("active", &ended.digest));
+    assert_eq!(third.job_id, ended.job_id);
+    assert!(third.reference.is_some());
+    // Nobody shares with another organization.
+    let (_, foreign, _) = cluster.foreign().await;
+    let theirs = CreateBuildInfo {
+        context_hashes: vec![crate::cluster::upload(&foreign, context.path()).await],
+        ..build
+    };
+    let wanted = CreateSnapshot {
+        name: "theirs".into(),
+        region_id: Some("us".into()),
+        build_info: Some(theirs),
+        ..CreateSnapshot::default()
+    };
+    let theirs = foreign.create_snapshot(&wanted).await.unwrap();
+    assert_ne!(theirs.job_id, third.job_id);
 }
 
 /// Every blob of a store, with when it was written.

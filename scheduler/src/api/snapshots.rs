@@ -31,7 +31,7 @@ pub async fn create(
     Json(request): Json<CreateSnapshot>,
 ) -> Result<Json<Snapshot>, ApiError> {
     caller.must(Permission::WriteSnapshots)?;
-    let (record, _job) = submit::submit(&app, caller.organization, request).await?;
+    let record = submit::submit(&app, caller.organization, request).await?;
     Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
 }
 

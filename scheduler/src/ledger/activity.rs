@@ -65,6 +65,8 @@ impl Ledger {
             // Somebody else was faster.
             return Ok(());
         }
+        // The job of the past has nothing more to share with it.
+        self.leave(snapshot).await?;
         let job = JobRecord::new(
             NewJob {
                 id,

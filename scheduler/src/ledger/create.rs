@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 
 use slipway_bus::bucket::{self, Expected};
 use slipway_bus::topology::keys;
+use slipway_domain::identity::WorkIdentity;
 use slipway_domain::job::JobRecord;
 use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{OrganizationId, SnapshotId};
@@ -20,29 +21,71 @@ use super::{Error, Ledger};
 use crate::view::Value;
 
 impl Ledger {
-    /// Stores a new snapshot with its job.
+    /// Stores a new snapshot, with its job or on the job that does the same work
+    /// already. Returns both as they are stored.
     ///
     /// # Errors
     /// The name is taken, the quota is used up, or something could not be
     /// written. Then nothing stays, as far as it can be undone now.
-    pub async fn create(&self, snapshot: &SnapshotRecord, job: &JobRecord) -> Result<(), Error> {
+    pub async fn create(
+        &self,
+        snapshot: &SnapshotRecord,
+        job: &JobRecord,
+    ) -> Result<SnapshotRecord, Error> {
         self.check_connected()?;
         let _reserved = self.reserve(snapshot)?;
         let began = Instant::now();
         self.take_name(snapshot).await?;
-        let stored = self.create_records(snapshot, job).await;
+        let stored = match &job.identity {
+            Some(identity) => self.create_shared(identity, snapshot, job).await,
+            None => self.create_records(snapshot, job).await,
+        };
         let stored = match stored {
             // So slow that somebody may have taken the name for a leftover.
             Ok(()) if began.elapsed() > GRACE / 2 => self.check_name(snapshot).await,
             stored => stored,
         };
-        if let Err(error) = stored {
-            self.undo(snapshot, job).await;
-            return Err(error);
+        let created = self.view.records().snapshot(&snapshot.id).map(|entry| entry.value.clone());
+        match (stored, created) {
+            (Ok(()), Some(created)) => {
+                self.metrics.submitted(job);
+                self.announce(created.job);
+                Ok((*created).clone())
+            }
+            (Ok(()), None) => Err(Error::SnapshotGone { id: snapshot.id }),
+            (Err(error), _) => {
+                self.undo(snapshot, job).await;
+                Err(error)
+            }
         }
-        self.metrics.submitted(job);
-        self.announce(job.id);
-        Ok(())
+    }
+
+    /// Stores a snapshot on the job that does its work already, or with its own.
+    async fn create_shared(
+        &self,
+        identity: &WorkIdentity,
+        snapshot: &SnapshotRecord,
+        job: &JobRecord,
+    ) -> Result<(), Error> {
+        // Until the records are stored, so that the next one sees them.
+        let _turn = self.turn(identity).await;
+        let Some(joined) = self.join(identity, snapshot, job).await? else {
+            return self.create_records(snapshot, job).await;
+        };
+        let mut shared = SnapshotRecord { job: joined.job, ..snapshot.clone() };
+        if let Some(next) = joined.record.as_ref().and_then(|job| shared.follow(job)) {
+            shared = next;
+        }
+        let key = keys::snapshot(&shared.organization, &shared.id);
+        let revision = self.records.create(&key, &shared, None).await;
+        let revision =
+            revision.map_err(|source| Error::Write { what: "a new snapshot", source })?;
+        self.view.change_records(|records| records.put(Value::Snapshot(shared), revision));
+        tracing::info!(snapshot.id = %snapshot.id, job.id = %joined.job, "identical work is shared");
+        // The job may have moved meanwhile, and its own scheduler may have looked for
+        // its snapshots before this one was stored.
+        self.reload_job(joined.job).await?;
+        self.follow(joined.job).await
     }
 
     pub(super) async fn take_name(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
@@ -89,10 +132,18 @@ impl Ledger {
     /// the reconciler finishes or sweeps what is left.
     async fn undo(&self, snapshot: &SnapshotRecord, job: &JobRecord) {
         let key = keys::snapshot(&snapshot.organization, &snapshot.id);
-        let undone: Result<(), bucket::Error> = async {
-            self.delete(&keys::job(&job.id)).await?;
-            self.delete(&key).await?;
-            self.drop_name(snapshot).await
+        let failed = |source| Error::Write { what: "what was begun", source };
+        let undone: Result<(), Error> = async {
+            let work = job.identity.as_ref().map(|own| keys::work(&job.organization, own));
+            let others_joined = match work {
+                Some(work) => self.leave_work(&work, snapshot.id, job.id).await?,
+                None => false,
+            };
+            if !others_joined {
+                self.delete(&keys::job(&job.id)).await.map_err(failed)?;
+            }
+            self.delete(&key).await.map_err(failed)?;
+            self.drop_name(snapshot).await.map_err(failed)
         }
         .await;
         if let Err(error) = undone {

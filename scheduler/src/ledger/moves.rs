@@ -96,7 +96,8 @@ impl Ledger {
             open && followers.peek().is_some()
                 && followers.all(|entry| entry.value.state == SnapshotState::Removing)
         };
-        if unwanted {
+        // From here on nobody joins it.
+        if unwanted && self.close_work(id).await? {
             self.apply(id, JobEvent::Cancel).await?;
         }
         Ok(())

@@ -2,6 +2,8 @@
 //! nats-server.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod sharing;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -44,11 +46,16 @@ pub(crate) async fn start() -> (NatsServer, Bus) {
 }
 
 pub(crate) async fn replica(bus: &Bus) -> Replica {
+    replica_with(bus, Images::default()).await
+}
+
+async fn replica_with(bus: &Bus, images: Images) -> Replica {
     let view = Arc::new(View::default());
     let limits = Limits::default();
     let meter = slipway_runtime::telemetry::no_meter();
     let metrics = Metrics::new(&meter, std::iter::empty());
-    let (ledger, work) = Ledger::new(bus, view.clone(), RetryPolicy::default(), limits, metrics);
+    let (ledger, work) =
+        Ledger::new(bus, view.clone(), RetryPolicy::default(), limits, metrics, images);
     let (ready, complete) = oneshot::channel();
     let (bucket, followed) = (bus.bucket(&BucketName::Records), view.clone());
     let watch = tokio::spawn(async move {

@@ -1,10 +1,11 @@
 //! Removing snapshots for good.
 
-use slipway_blobstore::{ObjectKey, Repository, Store};
+use slipway_blobstore::{ObjectKey, Store};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 
 use super::{Error, Settler};
+use crate::images;
 use crate::view::Entry;
 
 /// Largest link in bytes.
@@ -19,14 +20,13 @@ impl Settler {
         record: &JobRecord,
         snapshot: &Entry<SnapshotRecord>,
     ) -> Result<(), Error> {
+        let others_stay = self.ledger.leave(&snapshot.value).await.map_err(Error::Ledger)?;
         if let JobState::Succeeded { image, .. } = &record.state
             && let Some(store) = self.stores.get(&record.region)
+            && !others_stay
             && !self.shared(&snapshot.value, &image.digest)
-            && let Ok(name) = "snapshots".parse()
+            && let Some(link) = images::link(&snapshot.value, &image.digest)
         {
-            let organization = *record.organization.as_uuid();
-            let repository = Repository { organization, name };
-            let link = ObjectKey::ManifestLink { repository, digest: image.digest };
             self.unlink(store, &link, &snapshot.value, &image.digest)
                 .await
                 .map_err(Error::Unlink)?;

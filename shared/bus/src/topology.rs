@@ -149,6 +149,7 @@ impl fmt::Display for BucketName {
 pub mod keys {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use slipway_domain::identity::WorkIdentity;
     use slipway_domain::{CredentialId, JobId, OrganizationId, Region, SnapshotId, WorkerId};
 
     /// Records: a snapshot.
@@ -162,6 +163,12 @@ pub mod keys {
     #[must_use]
     pub fn snapshot_name(organization: &OrganizationId, name: &str) -> String {
         format!("name.{organization}.{}", URL_SAFE_NO_PAD.encode(name))
+    }
+
+    /// Records: who shares the work of an identity.
+    #[must_use]
+    pub fn work(organization: &OrganizationId, identity: &WorkIdentity) -> String {
+        format!("work.{organization}.{identity}")
     }
 
     /// Records: a job. Leases: the claim of its running attempt.

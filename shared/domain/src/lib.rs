@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod credential;
 pub mod failure;
 pub mod gpu;
+pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod job;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempt::{Attempt, AttemptNumber};
 use crate::failure::Failure;
+use crate::identity::WorkIdentity;
 use crate::ids::{JobId, OrganizationId, SnapshotId, WorkerId};
 use crate::image::BuiltImage;
 use crate::message::{self, JobMessage};
@@ -37,6 +38,9 @@ pub struct JobRecord {
     pub class: Class,
     /// What kind of work; the work itself stands in the snapshot's record.
     pub kind: JobKind,
+    /// Under which identity others may share it, if they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<WorkIdentity>,
     /// Where it stands.
     pub state: JobState,
     /// Every attempt so far, oldest first.
@@ -379,6 +383,7 @@ impl JobRecord {
             region: job.region,
             class: job.class,
             kind: job.kind,
+            identity: None,
             state: JobState::Queued { attempt: AttemptNumber::FIRST, not_before: None },
             attempts: Vec::new(),
             created_at: now,
