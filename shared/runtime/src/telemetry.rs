@@ -81,7 +81,7 @@ impl Telemetry {
         &self.meter
     }
 
-    /// Sends what has not been sent yet, for [`FLUSH`] at most. For the end of a
+    /// Sends what has not been sent yet, for `FLUSH` at most. For the end of a
     /// process, outside of its runtime.
     pub fn finish(self) {
         let (done, wait) = std::sync::mpsc::channel();
