@@ -1,41 +1,42 @@
 //! Which snapshots are active: at their owner's word, and as time passes.
 //!
-//! Owns the check whether the image of an inactive snapshot is still in its
-//! region's store, and the reconciler that lets snapshots rest that nobody uses,
+//! Owns the activation of inactive snapshots, and the reconciler that lets snapshots rest that nobody uses,
 //! or whose organization is suspended for longer than the grace time. It takes no
 //! input and is idempotent; several schedulers may do the same. Refuses to take
 //! images away: an inactive snapshot keeps its own, so that its activation takes
 //! no longer than a write.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
-use slipway_blobstore::{Error, ObjectKey, Repository, Store};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState, inactivity};
-use slipway_domain::{OrganizationId, Region, SnapshotId};
-use slipway_oci::{Digest, Document};
+use slipway_domain::{OrganizationId, SnapshotId};
 use slipway_runtime::telemetry;
 use tokio_util::sync::CancellationToken;
 
+use crate::images::Images;
 use crate::ledger::{self, Ledger};
-use crate::limits::INACTIVITY_MINUTES;
+use crate::limits::{INACTIVITY_MINUTES, SUSPENSION_GRACE_HOURS};
 use crate::view::View;
 
-/// How long after its suspension an organization's snapshots stay active.
-const SUSPENSION_GRACE: SignedDuration = SignedDuration::from_hours(24);
-/// Largest manifest in bytes.
-const MAX_DOCUMENT: u64 = 8 << 20;
-/// Blobs that are looked up at once.
-const LOOK_UPS: usize = 16;
+/// Why a snapshot was not activated now.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// To make an image again that is there could make another one of it, so an
+    /// answer is waited for.
+    #[error("cannot see whether the image is still there")]
+    Store(#[from] slipway_blobstore::Error),
+    /// Its record was not changed.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+}
 
 /// Activates and deactivates. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Activity {
-    /// Object stores by region.
-    pub stores: BTreeMap<Region, Store>,
+    /// The images in the regions' stores.
+    pub images: Images,
     /// What is known.
     pub view: Arc<View>,
     /// What changes it.
@@ -47,22 +48,13 @@ impl Activity {
     /// by a job that makes it again.
     ///
     /// # Errors
-    /// The quota is used up, or nothing can be written now.
-    pub async fn activate(&self, snapshot: &SnapshotRecord) -> Result<(), ledger::Error> {
+    /// The store does not answer whether it has the image, the quota is used up, or
+    /// nothing can be written now.
+    pub async fn activate(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
         let Some(image) = snapshot.state.image() else { return Ok(()) };
-        let is_there = match self.stores.get(&snapshot.region) {
-            Some(store) => has_image(store, snapshot.organization, image.digest).await,
-            None => Ok(false),
-        };
-        let is_there = is_there.unwrap_or_else(|error| {
-            let error = telemetry::chain(&error);
-            tracing::warn!(snapshot.id = %snapshot.id, error, "the image could not be looked up");
-            // To make it again is right in any case.
-            false
-        });
-        match is_there {
-            true => self.ledger.activate(snapshot).await,
-            false => self.ledger.remake(snapshot).await,
+        match self.images.holds(snapshot, &image.digest).await? {
+            true => Ok(self.ledger.activate(snapshot).await?),
+            false => Ok(self.ledger.remake(snapshot).await?),
         }
     }
 
@@ -105,7 +97,8 @@ impl Activity {
                 let suspension = organization.suspension.as_ref();
                 let since = suspension.filter(|_| organization.is_suspended_at(now));
                 let is_over = since.is_some_and(|suspension| {
-                    now.duration_since(suspension.since) > SUSPENSION_GRACE
+                    now.duration_since(suspension.since)
+                        > SignedDuration::from_hours(i64::from(SUSPENSION_GRACE_HOURS))
                 });
                 let minutes = organization.inactivity_minutes.unwrap_or(INACTIVITY_MINUTES);
                 let after = match is_over {
@@ -131,38 +124,6 @@ impl Activity {
 struct Due {
     id: SnapshotId,
     before: Timestamp,
-}
-
-/// Whether an organization has a whole image: the manifest, and everything that
-/// it needs, linked and with its bytes.
-async fn has_image(
-    store: &Store,
-    organization: OrganizationId,
-    digest: Digest,
-) -> Result<bool, Error> {
-    let name = "snapshots".parse().expect("the name of the repository is valid");
-    let repository = Repository { organization: *organization.as_uuid(), name };
-    let link = ObjectKey::ManifestLink { repository: repository.clone(), digest };
-    if !store.exists(&link).await? {
-        return Ok(false);
-    }
-    let bytes = match store.get_bytes(&ObjectKey::Blob(digest), MAX_DOCUMENT).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let Ok((_, document)) = Document::parse_untyped(&bytes) else { return Ok(false) };
-    let needed: Vec<_> = document.required().cloned().collect();
-    let look_up = |blob: slipway_oci::Descriptor| {
-        let link = ObjectKey::BlobLink { repository: repository.clone(), digest: blob.digest };
-        async move {
-            Ok::<_, Error>(
-                store.exists(&link).await? && store.exists(&ObjectKey::Blob(blob.digest)).await?,
-            )
-        }
-    };
-    let found = stream::iter(needed).map(look_up).buffer_unordered(LOOK_UPS);
-    found.try_all(|found| async move { found }).await
 }
 
 /// Why a snapshot cannot be activated as it is, in words for its owner.

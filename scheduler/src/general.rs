@@ -2,7 +2,7 @@
 //! among them the default snapshots of the configuration.
 //!
 //! Owns their images' place in the registries, and that the default snapshots
-//! exist. Everybody may read the repository [`REPOSITORY`] of any organization;
+//! exist. Everybody may read the repository [`GENERAL_REPOSITORY`] of any organization;
 //! the image of a general snapshot is linked there. A reconciler: idempotent, and
 //! what is left undone is found again. Invariant: nothing but images of general
 //! snapshots is linked in such a repository.
@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use slipway_api::types::CreateSnapshot;
 use slipway_blobstore::{ObjectKey, Repository, Store};
 use slipway_domain::organization::OrganizationRecord;
+use slipway_domain::organization::{GENERAL_REPOSITORY, SNAPSHOTS_REPOSITORY};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{OrganizationId, Region, SnapshotId};
 use slipway_oci::{Digest, Document, MediaType};
@@ -25,15 +26,10 @@ use uuid::Uuid;
 use crate::accounts::Accounts;
 use crate::api::{ApiError, App};
 use crate::config::DefaultSnapshot;
+use crate::images::{MAX_DOCUMENT, repository};
 use crate::submit;
 use crate::view::View;
 
-/// The repository of an organization that everybody may read.
-pub const REPOSITORY: &str = slipway_domain::organization::GENERAL_REPOSITORY;
-/// The repository that holds all of an organization's images.
-const SNAPSHOTS: &str = "snapshots";
-/// Largest link and manifest in bytes.
-const MAX_DOCUMENT: u64 = 8 << 20;
 /// After this time a default snapshot that failed is made again.
 const AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// How many snapshots the owner of the default ones may have.
@@ -90,7 +86,7 @@ impl General {
         if !record.general {
             self.lock().remove(&(record.id, digest));
             if !self.is_used_by_another(record, &digest) {
-                let repository = repository(organization, REPOSITORY);
+                let repository = repository(organization, GENERAL_REPOSITORY);
                 store.delete(&ObjectKey::ManifestLink { repository, digest }).await?;
             }
             return Ok(());
@@ -133,7 +129,10 @@ impl General {
 /// Copies the links of a manifest and of all that it needs: the manifest's last,
 /// so that whoever can read it can read the rest.
 async fn link(store: &Store, organization: OrganizationId, root: Digest) -> Result<(), Error> {
-    let (from, to) = (repository(organization, SNAPSHOTS), repository(organization, REPOSITORY));
+    let (from, to) = (
+        repository(organization, SNAPSHOTS_REPOSITORY),
+        repository(organization, GENERAL_REPOSITORY),
+    );
     let mut manifests = vec![root];
     let mut next = 0;
     while let Some(digest) = manifests.get(next).copied() {
@@ -176,11 +175,6 @@ fn is_manifest(media_type: &MediaType) -> bool {
 async fn copy(store: &Store, from: &ObjectKey, to: &ObjectKey) -> Result<(), Error> {
     let link = store.get_bytes(from, MAX_DOCUMENT).await?;
     Ok(store.put_bytes(to, link).await?)
-}
-
-fn repository(organization: OrganizationId, name: &'static str) -> Repository {
-    let name = name.parse().expect("a constant that is a repository name");
-    Repository { organization: *organization.as_uuid(), name }
 }
 
 /// Stores the organization that owns the default snapshots, if there are any.
@@ -268,7 +262,7 @@ mod tests {
     async fn an_image_is_linked_with_all_that_it_needs() {
         let store = Store::in_memory();
         let organization = owner();
-        let from = repository(organization, SNAPSHOTS);
+        let from = repository(organization, SNAPSHOTS_REPOSITORY);
         let (config, layer) = (put(&store, "{}").await, put(&store, "layer").await);
         let manifest = format!(
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
@@ -284,7 +278,7 @@ mod tests {
         store.put_bytes(&key, "link").await.unwrap();
         link(&store, organization, root).await.unwrap();
         link(&store, organization, root).await.unwrap();
-        let to = repository(organization, REPOSITORY);
+        let to = repository(organization, GENERAL_REPOSITORY);
         for digest in [config, layer] {
             let key = ObjectKey::BlobLink { repository: to.clone(), digest };
             assert!(store.exists(&key).await.unwrap(), "{digest}");

@@ -119,13 +119,14 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let view = Arc::new(View::default());
     let metrics = Metrics::new(telemetry.meter(), config.regions.keys());
     metrics::observe(telemetry.meter(), &view, queues(&config), &bus);
+    let images = Images::new(stores.clone());
     let (ledger, work) = Ledger::new(
         &bus,
         view.clone(),
         config.retry,
         config.limits,
         metrics.clone(),
-        Images::new(stores.clone()),
+        images.clone(),
     );
     let ledger = Arc::new(ledger);
     let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
@@ -134,7 +135,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let general = Arc::new(General::new(stores.clone(), view.clone()));
     let accounts = Accounts::new(&bus, view.clone());
     general::ensure_owner(&accounts, &config.default_snapshots).await.map_err(Error::Owner)?;
-    let activity = Activity { stores: stores.clone(), view: view.clone(), ledger: ledger.clone() };
+    let activity = Activity { images: images.clone(), view: view.clone(), ledger: ledger.clone() };
     let activity = Arc::new(activity);
     let settler = Arc::new(Settler {
         bus: bus.clone(),

@@ -10,6 +10,9 @@ use crate::config::{Limits, SandboxLimits};
 /// Minutes without use after which a snapshot becomes inactive: two weeks.
 pub const INACTIVITY_MINUTES: u32 = 14 * 24 * 60;
 
+/// Hours after its suspension that an organization's snapshots stay active.
+pub const SUSPENSION_GRACE_HOURS: u32 = 24;
+
 /// The limits of an organization as a whole.
 #[must_use]
 pub fn of(defaults: &Limits, organization: Option<&OrganizationRecord>) -> Limits {

@@ -9,6 +9,7 @@ use slipway_domain::snapshot::{NewSnapshot, SnapshotRecord};
 use slipway_domain::spec::JobSpec;
 use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
+use slipway_oci::Digest;
 use uuid::Uuid;
 
 use crate::api::{ApiError, App};
@@ -47,8 +48,13 @@ pub async fn submit(
         job: job.id,
     };
     let snapshot = SnapshotRecord::new(snapshot, now);
-    let identity = identity(app, &snapshot).await;
-    let job = JobRecord { identity, ..JobRecord::new(job, now) };
+    let contexts = contexts(app, &snapshot).await;
+    let identity = contexts.as_ref().and_then(|seen| {
+        let SnapshotRecord { organization, region, class, source, .. } = &snapshot;
+        WorkIdentity::of(*organization, region, *class, source, seen)
+    });
+    let contexts = contexts.unwrap_or_default();
+    let job = JobRecord { identity, contexts, ..JobRecord::new(job, now) };
     let snapshot = app.ledger.create(&snapshot, &job).await?;
     tracing::info!(
         job.id = %snapshot.job,
@@ -59,21 +65,15 @@ pub async fn submit(
     Ok(snapshot)
 }
 
-/// Under which identity others may share the work, if they may: with what the
-/// server saw of each context, whatever its client calls it.
-async fn identity(app: &App, snapshot: &SnapshotRecord) -> Option<WorkIdentity> {
-    let spec = &snapshot.source;
-    let contexts = match spec {
-        JobSpec::Build(build) if build.no_cache => return None,
-        JobSpec::Build(build) => build.contexts.as_slice(),
-        JobSpec::Pull(_) => &[],
-    };
-    let mut seen = Vec::with_capacity(contexts.len());
-    for hash in contexts {
+/// What the server sees of each of a build's contexts, whatever its client calls
+/// it: what may be shared, and what the worker must find. None if it cannot see
+/// them all; the job will say what is missing.
+async fn contexts(app: &App, snapshot: &SnapshotRecord) -> Option<Vec<Digest>> {
+    let JobSpec::Build(build) = &snapshot.source else { return Some(vec![]) };
+    let mut seen = Vec::with_capacity(build.contexts.len());
+    for hash in &build.contexts {
         match app.contexts.identity(snapshot.organization, hash).await {
-            Ok(Some(context)) => seen.push(context.digest),
-            // The job will say that it is missing.
-            Ok(None) => return None,
+            Ok(context) => seen.push(context?.digest),
             Err(error) => {
                 let error = slipway_runtime::telemetry::chain(&error);
                 tracing::warn!(snapshot.id = %snapshot.id, error, "the build is not shared");
@@ -81,7 +81,7 @@ async fn identity(app: &App, snapshot: &SnapshotRecord) -> Option<WorkIdentity> 
             }
         }
     }
-    WorkIdentity::of(snapshot.organization, &snapshot.region, snapshot.class, spec, &seen)
+    Some(seen)
 }
 
 /// Checks a request against what is configured and known.

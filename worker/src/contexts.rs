@@ -43,6 +43,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// It is not what it was when the snapshot was asked for.
+    #[error(
+        "the build context `{hash}` was replaced after the snapshot was asked for: \
+         ask for the snapshot again"
+    )]
+    Replaced {
+        /// What its client calls it.
+        hash: String,
+    },
     /// The object store cannot be read.
     #[error("the build context `{hash}` cannot be read")]
     Store {
@@ -78,6 +87,9 @@ struct Version {
 /// What a scan found.
 #[derive(Debug)]
 struct Known {
+    /// Of the bytes as they are stored.
+    stored: Digest,
+    /// Of what is offered: with the padding.
     digest: Digest,
     /// Zero bytes that some clients leave out at the end of the tar.
     padding: u64,
@@ -123,11 +135,17 @@ impl Contexts {
         Self { inner: Arc::new(Inner { store, known, offers: Mutex::default() }) }
     }
 
-    /// Verifies a context, once for each version, and offers it for fetching.
+    /// Verifies a context, once for each version, and offers it for fetching;
+    /// `expected` is what its bytes must be, if that is known.
     ///
     /// # Errors
-    /// It is missing, or no context, or cannot be read.
-    pub async fn offer(&self, organization: OrganizationId, hash: &str) -> Result<Offer, Error> {
+    /// It is missing, or no context, or another one, or cannot be read.
+    pub async fn offer(
+        &self,
+        organization: OrganizationId,
+        hash: &str,
+        expected: Option<&Digest>,
+    ) -> Result<Offer, Error> {
         let missing = || Error::Missing { hash: hash.to_owned() };
         let name: ContextHash = hash.to_ascii_lowercase().parse().map_err(|_| missing())?;
         let key = ObjectKey::Context { organization: *organization.as_uuid(), hash: name };
@@ -146,6 +164,9 @@ impl Contexts {
                 known
             }
         };
+        if expected.is_some_and(|expected| *expected != known.stored) {
+            return Err(Error::Replaced { hash: hash.to_owned() });
+        }
         let id = Uuid::new_v4();
         self.offers().insert(id, Offered { key, padding: known.padding });
         let excludes = known.excludes.clone();
@@ -159,8 +180,11 @@ impl Contexts {
         let scanned = slipway_context::scan(object.into_stream()).await;
         let scanned = scanned.map_err(|error| unusable(hash, error))?;
         let whole = scanned.completed.unwrap_or(scanned.digest);
-        let digest =
-            Digest::from_sha256_hex(&whole.hex()).map_err(|error| invalid(error.to_string()))?;
+        let digest = |of: slipway_context::ContextDigest| {
+            Digest::from_sha256_hex(&of.hex()).map_err(|error| invalid(error.to_string()))
+        };
+        let (stored, padding) = (digest(scanned.digest)?, whole.size - scanned.digest.size);
+        let digest = digest(whole)?;
         let excludes = match &scanned.dockerignore {
             None => vec![],
             Some(text) => {
@@ -168,7 +192,7 @@ impl Contexts {
                 rules.patterns().map(std::borrow::Cow::into_owned).collect()
             }
         };
-        Ok(Known { digest, padding: whole.size - scanned.digest.size, excludes })
+        Ok(Known { stored, digest, padding, excludes })
     }
 
     fn offers(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Offered>> {
@@ -266,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_context_is_known_by_its_content_and_fetched_while_it_is_offered() {
         let (contexts, hash) = stored(&archive()).await;
-        let offer = contexts.offer(organization(), &hash).await.unwrap();
+        let offer = contexts.offer(organization(), &hash, None).await.unwrap();
         assert_eq!(offer.excludes, ["*.pem", "!ca.pem"]);
         let (status, bytes) = fetched(&contexts, &offer.path()).await;
         assert_eq!(status, StatusCode::OK);
@@ -285,7 +309,9 @@ mod tests {
         // 5 bytes of content in the last block, then the end of the archive.
         let cut = &whole[..whole.len() - 1024 - 507];
         let (contexts, hash) = stored(cut).await;
-        let offer = contexts.offer(organization(), &hash).await.unwrap();
+        let offer = contexts.offer(organization(), &hash, None).await.unwrap();
+        let seen = Digest::sha256(cut);
+        contexts.offer(organization(), &hash, Some(&seen)).await.unwrap();
         let (_, bytes) = fetched(&contexts, &offer.path()).await;
         assert!(bytes.starts_with(cut) && bytes.len() > cut.len());
         assert_eq!(
@@ -295,12 +321,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_context_that_was_replaced_is_not_built() {
+        let (contexts, hash) = stored(&archive()).await;
+        let seen = Digest::sha256("what the server saw");
+        let replaced = contexts.offer(organization(), &hash, Some(&seen)).await.unwrap_err();
+        assert!(matches!(replaced, Error::Replaced { .. }), "{replaced}");
+    }
+
+    #[tokio::test]
     async fn a_foreign_or_broken_context_is_refused() {
         let (contexts, hash) = stored(b"<html>login</html>").await;
-        let broken = contexts.offer(organization(), &hash).await.unwrap_err();
+        let broken = contexts.offer(organization(), &hash, None).await.unwrap_err();
         assert!(matches!(broken, Error::Invalid { .. }), "{broken}");
         let other = OrganizationId::from_uuid(Uuid::from_u128(2));
-        let foreign = contexts.offer(other, &hash).await.unwrap_err();
+        let foreign = contexts.offer(other, &hash, None).await.unwrap_err();
         assert!(matches!(foreign, Error::Missing { .. }), "{foreign}");
     }
 }

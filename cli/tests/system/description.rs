@@ -18,6 +18,12 @@ const SETTINGS: &str = r#"
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", "501", "503"]
 "#;
+/// Operations that are left to other tests. It cannot make tars; a log that is followed
+/// ends with its job, and no worker runs any; and it learns names from answers, so it
+/// would revoke the very key that it shows, or suspend its own organization. (One
+/// option, since it leaves out only what matches all of several.)
+const LEFT_OUT: &str = "^(put_api_v1_contexts_hash|get_.*logs|delete_.*api_keys_name|\
+                        post_.*suspend)$";
 /// Longer than this nothing is allowed to take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -41,17 +47,13 @@ async fn the_server_answers_as_its_description_says() {
         .args(["--request-timeout", "60", "--workers", "1", "--no-color"])
         // Keys are not guessed: each request has a valid one.
         .args(["--generation-with-security-parameters", "false"])
-        // It cannot make tars; the tests of contexts do.
-        .args(["--exclude-operation-id", "put_api_v1_contexts_hash"])
-        .args(["--exclude-path-regex", "/logs$"])
-        // A log that is followed ends with its job, and no worker runs any.
-        .args(["--exclude-path-regex", "build-logs$"])
+        .args(["--exclude-operation-id-regex", LEFT_OUT])
         .env_remove("SCHEMATHESIS_HOOKS");
     let run = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = tokio::time::timeout(LIMIT, run).await.expect("schemathesis ends").unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{complaint}");
-    // It did look.
-    assert!(told.contains("passed"), "{told}");
+    // It did look, and was let in.
+    assert!(told.contains("passed") && !told.contains("Authentication failed"), "{told}");
 }

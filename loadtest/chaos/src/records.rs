@@ -158,6 +158,7 @@ impl Watcher {
                 region: job.region.clone(),
                 class: job.class,
                 spec: snapshot.source.clone(),
+                contexts: job.contexts.clone(),
                 time_limit_seconds: LIMIT,
             };
             let queue = self.bus.jobs();

@@ -11,10 +11,10 @@ use slipway_domain::SnapshotId;
 use slipway_domain::organization::Permission;
 
 use super::{ApiError, App, Caller, present};
+use crate::images;
 
 /// Let every organization use a snapshot, or its own alone
 #[utoipa::path(patch, path = "/admin/snapshots/{id}/general", tag = "operation",
-    operation_id = "set_general",
     params(("id" = String, Path, description = "UUID")),
     responses((status = 200, body = Snapshot)))]
 pub async fn set_general(
@@ -44,9 +44,8 @@ pub struct Image {
 }
 
 /// Whether no snapshot needs an image
-#[utoipa::path(get, path = "/admin/snapshots/can-cleanup-image", tag = "operation",
-    operation_id = "can_cleanup_image", params(Image),
-    responses((status = 200, body = bool)))]
+#[utoipa::path(get, path = "/admin/snapshots/can-cleanup-image", tag = "operation", params(Image),
+    responses((status = 200, body = bool, content_type = "application/json")))]
 pub async fn can_cleanup_image(
     State(app): State<App>,
     caller: Caller,
@@ -56,13 +55,8 @@ pub async fn can_cleanup_image(
     if image.image_name.is_empty() {
         return Err(ApiError::bad_request("imageName should not be empty"));
     }
-    let organizations: Vec<_> = app.view.accounts().organizations.keys().copied().collect();
-    let (records, fleet) = (app.view.records(), app.view.fleet());
-    let mut all = organizations.iter().flat_map(|organization| records.of(organization));
-    let needed = all.any(|entry| {
-        let snapshot = present::snapshot(&entry.value, &fleet, false);
-        snapshot.reference.as_ref() == Some(&image.image_name)
-    });
+    let records = app.view.records();
+    let needed = records.all().any(|entry| images::is_of(&image.image_name, &entry.value));
     Ok(Json(!needed))
 }
 
@@ -71,7 +65,6 @@ pub async fn can_cleanup_image(
 /// Regions keep their images in their own registries, so there is nothing to
 /// choose: 501.
 #[utoipa::path(post, path = "/admin/docker-registry/{id}/set-default", tag = "operation",
-    operation_id = "set_default_registry",
     params(("id" = String, Path, description = "UUID")),
     responses((status = 200, body = DockerRegistry), (status = 501, description = "Not offered")))]
 pub async fn set_default_registry(

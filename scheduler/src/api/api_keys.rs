@@ -77,7 +77,6 @@ pub async fn revoke(
 
 /// List the API keys of an organization
 #[utoipa::path(get, path = "/organizations/{id}/api-keys", tag = "operation",
-    operation_id = "list_api_keys",
     params(("id" = String, Path, description = "UUID or name")),
     responses((status = 200, body = Vec<ApiKey>)))]
 pub async fn list_of(
@@ -92,7 +91,6 @@ pub async fn list_of(
 
 /// Make an API key for an organization
 #[utoipa::path(post, path = "/organizations/{id}/api-keys", tag = "operation",
-    operation_id = "create_api_key",
     params(("id" = String, Path, description = "UUID or name")),
     responses((status = 201, body = CreatedApiKey)))]
 pub async fn create_for(
@@ -108,7 +106,6 @@ pub async fn create_for(
 
 /// Revoke an API key of an organization
 #[utoipa::path(delete, path = "/organizations/{id}/api-keys/{name}", tag = "operation",
-    operation_id = "revoke_api_key",
     params(("id" = String, Path, description = "UUID or name"),
         ("name" = String, Path, description = "Name of the key")),
     responses((status = 204, description = "It works no more")))]

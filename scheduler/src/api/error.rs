@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use slipway_api::types::ErrorBody;
 
-use crate::{accounts, credentials, ledger, logs, validate};
+use crate::{accounts, activity, credentials, ledger, logs, validate};
 
 /// An error answer: status, stable code and text for the user.
 #[derive(Debug, Clone)]
@@ -114,6 +114,15 @@ impl From<ledger::Error> for ApiError {
             }
             ledger::Error::SnapshotGone { id } => Self::snapshot_not_found(&id.to_string()),
             ledger::Error::Write { .. } | ledger::Error::Read { .. } => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<activity::Error> for ApiError {
+    fn from(error: activity::Error) -> Self {
+        match error {
+            activity::Error::Ledger(error) => error.into(),
+            activity::Error::Store(_) => Self::unavailable(&error),
         }
     }
 }

@@ -18,9 +18,6 @@ use slipway_domain::{Class, OrganizationId, Region};
 use super::{ApiError, App, Caller};
 use crate::limits;
 
-/// Hours after which snapshots of a suspended organization become inactive.
-const GRACE_HOURS: u32 = 24;
-
 /// List organizations
 ///
 /// One's own.
@@ -53,13 +50,11 @@ pub async fn usage(
 ) -> Result<Json<OrganizationUsage>, ApiError> {
     let organization = find(&app, &caller, &id)?;
     let records = app.view.records();
-    let counts = |state: &str| matches!(state, "pending" | "building" | "pulling" | "active");
-    let used =
-        records.of(&organization.id).filter(|entry| counts(entry.value.state.name())).count();
+    let used = records.usage(&organization.id).map_or(0, |usage| usage.in_use());
     Ok(Json(OrganizationUsage {
         region_usage: vec![],
         total_snapshot_quota: limits::of(&app.config.limits, Some(&organization)).snapshots,
-        current_snapshot_usage: used as u32,
+        current_snapshot_usage: u32::try_from(used).unwrap_or(u32::MAX),
         total_volume_quota: 0,
         current_volume_usage: 0,
     }))
@@ -83,7 +78,7 @@ pub async fn me(State(app): State<App>, caller: Caller) -> Json<User> {
 }
 
 /// List every organization
-#[utoipa::path(get, path = "/organizations", tag = "operation", operation_id = "list_organizations",
+#[utoipa::path(get, path = "/organizations", tag = "operation",
     responses((status = 200, body = Vec<Organization>)))]
 pub async fn list_all(
     State(app): State<App>,
@@ -96,8 +91,7 @@ pub async fn list_all(
 }
 
 /// Make an organization
-#[utoipa::path(post, path = "/organizations", tag = "operation",
-    operation_id = "create_organization", responses((status = 201, body = Organization)))]
+#[utoipa::path(post, path = "/organizations", tag = "operation", responses((status = 201, body = Organization)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -129,7 +123,6 @@ pub async fn create(
 ///
 /// For all of it, or for sandboxes in one region. What is absent stays.
 #[utoipa::path(patch, path = "/organizations/{id}/limits", tag = "operation",
-    operation_id = "set_limits",
     params(("id" = String, Path, description = "UUID or name")),
     responses((status = 200, body = Organization)))]
 pub async fn set_limits(
@@ -151,7 +144,6 @@ pub async fn set_limits(
 ///
 /// It can read and delete, but make nothing new.
 #[utoipa::path(post, path = "/organizations/{id}/suspend", tag = "operation",
-    operation_id = "suspend_organization",
     params(("id" = String, Path, description = "UUID or name")),
     responses((status = 200, body = Organization)))]
 pub async fn suspend(
@@ -174,7 +166,6 @@ pub async fn suspend(
 
 /// End the suspension of an organization
 #[utoipa::path(post, path = "/organizations/{id}/resume", tag = "operation",
-    operation_id = "resume_organization",
     params(("id" = String, Path, description = "UUID or name")),
     responses((status = 200, body = Organization)))]
 pub async fn resume(
@@ -288,7 +279,7 @@ fn present(app: &App, record: &OrganizationRecord) -> Organization {
         suspended_at: suspension.map(|suspension| suspension.since),
         suspension_reason: suspension.map(|suspension| suspension.reason.clone()),
         suspended_until: suspension.and_then(|suspension| suspension.until),
-        suspension_cleanup_grace_period_hours: GRACE_HOURS,
+        suspension_cleanup_grace_period_hours: limits::SUSPENSION_GRACE_HOURS,
         max_cpu_per_sandbox: limits.cpu,
         max_memory_per_sandbox: limits.memory,
         max_disk_per_sandbox: limits.disk,

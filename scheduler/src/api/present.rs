@@ -3,10 +3,10 @@
 use slipway_api::own;
 use slipway_api::types::{BuildInfo, Snapshot};
 use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::organization::{GENERAL_REPOSITORY, SNAPSHOTS_REPOSITORY};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::spec::{JobKind, JobSpec};
 
-use crate::general;
 use crate::validate::CONTAINER;
 use crate::view::{Fleet, View};
 
@@ -36,7 +36,7 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
     };
     let reference = image.and_then(|image| {
         let registry = fleet.registry(&record.region)?;
-        let repository = if record.general { general::REPOSITORY } else { "snapshots" };
+        let repository = if record.general { GENERAL_REPOSITORY } else { SNAPSHOTS_REPOSITORY };
         Some(format!("{registry}/{}/{repository}@{}", record.organization, image.digest))
     });
     Snapshot {

@@ -13,6 +13,7 @@ use slipway_domain::identity::{WorkIdentity, WorkRecord};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{JobId, SnapshotId};
+use slipway_runtime::telemetry;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Error, Ledger};
@@ -85,7 +86,13 @@ impl Ledger {
             // reconciler makes the job for the snapshot that waits for it.
             None | Some(JobState::Queued { .. } | JobState::Running { .. }) => true,
             Some(JobState::Succeeded { image, .. }) => {
-                self.images.holds(snapshot, &image.digest).await
+                let held = self.images.holds(snapshot, &image.digest).await;
+                // Without an answer it does its own work, which is right in any case.
+                held.unwrap_or_else(|error| {
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(snapshot.id = %snapshot.id, error, "an image was not found");
+                    false
+                })
             }
             Some(JobState::Failed { .. } | JobState::Cancelled | JobState::Dead { .. }) => false,
         };

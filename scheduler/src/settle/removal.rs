@@ -25,8 +25,8 @@ impl Settler {
             && let Some(store) = self.stores.get(&record.region)
             && !others_stay
             && !self.shared(&snapshot.value, &image.digest)
-            && let Some(link) = images::link(&snapshot.value, &image.digest)
         {
+            let link = images::link(&snapshot.value, &image.digest);
             self.unlink(store, &link, &snapshot.value, &image.digest)
                 .await
                 .map_err(Error::Unlink)?;

@@ -118,6 +118,11 @@ impl Records {
         self.snapshots.get(&id).filter(|entry| entry.value.organization == *organization)
     }
 
+    /// Every snapshot, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        self.snapshots.values()
+    }
+
     /// Every snapshot of an organization, by name.
     pub fn of(
         &self,

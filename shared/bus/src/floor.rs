@@ -16,7 +16,7 @@ use crate::ack::{self, Acker};
 use crate::connection::Bus;
 use crate::publish::{self, Outgoing};
 use crate::pull::{InFlight, Lost, Pull, Pulled};
-use crate::topology::{self, FLOOR_CONSUMER, FloorPart};
+use crate::topology::floor::{self as names, CONSUMER, Part};
 use crate::{AckError, ensure};
 
 /// A floor could not be taken away.
@@ -79,12 +79,12 @@ impl Floor {
     }
 
     async fn ensure(&self, replicas: usize) -> Result<(), ensure::Error> {
-        for part in FloorPart::ALL {
-            let config = topology::floor_config(&self.run, part, replicas);
+        for part in Part::ALL {
+            let config = names::config(&self.run, part, replicas);
             self.bus.ensure_stream(config).await?;
         }
-        let queue = topology::floor_stream(&self.run, FloorPart::Queue);
-        self.bus.ensure_consumer(&queue, topology::floor_consumer_config()).await
+        let queue = names::stream(&self.run, Part::Queue);
+        self.bus.ensure_consumer(&queue, names::consumer_config()).await
     }
 
     /// Puts a message on the queue.
@@ -93,7 +93,7 @@ impl Floor {
     /// It is not known to be stored.
     pub async fn publish(&self, number: u64, payload: &Bytes) -> Result<(), publish::Error> {
         let id = format!("{number}/queue");
-        self.outgoing(FloorPart::Queue, number, payload, &id).send(&self.bus).await.map(|_| ())
+        self.outgoing(Part::Queue, number, payload, &id).send(&self.bus).await.map(|_| ())
     }
 
     /// Appends an event; `word` tells those of one number apart.
@@ -107,7 +107,7 @@ impl Floor {
         payload: &Bytes,
     ) -> Result<(), publish::Error> {
         let id = format!("{number}/{word}");
-        self.outgoing(FloorPart::Events, number, payload, &id).send(&self.bus).await.map(|_| ())
+        self.outgoing(Part::Events, number, payload, &id).send(&self.bus).await.map(|_| ())
     }
 
     /// Writes the value of `number` by compare-and-set; 0 expects none. Returns
@@ -122,7 +122,7 @@ impl Floor {
         revision: u64,
     ) -> Result<u64, publish::Error> {
         let id = format!("{number}/value/{revision}");
-        let mut message = self.outgoing(FloorPart::Values, number, payload, &id);
+        let mut message = self.outgoing(Part::Values, number, payload, &id);
         message.headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
         message.send(&self.bus).await.map(|stored| stored.sequence)
     }
@@ -130,8 +130,8 @@ impl Floor {
     /// One more that takes from the queue.
     #[must_use]
     pub fn taker(&self) -> Taker {
-        let queue = topology::floor_stream(&self.run, FloorPart::Queue);
-        let pull = Pull::new(&self.bus, &queue, FLOOR_CONSUMER, 1, InFlight::Keep);
+        let queue = names::stream(&self.run, Part::Queue);
+        let pull = Pull::new(&self.bus, &queue, CONSUMER, 1, InFlight::Keep);
         Taker { bus: self.bus.clone(), pull }
     }
 
@@ -141,8 +141,8 @@ impl Floor {
     /// The first that is still there, if it ever was.
     pub async fn remove(&self) -> Result<(), RemoveError> {
         let mut outcome = Ok(());
-        for part in FloorPart::ALL {
-            let stream = topology::floor_stream(&self.run, part);
+        for part in Part::ALL {
+            let stream = names::stream(&self.run, part);
             if let Err(source) = self.bus.context().delete_stream(&stream).await {
                 outcome = outcome.and(Err(RemoveError { stream, source }));
             }
@@ -150,8 +150,8 @@ impl Floor {
         outcome
     }
 
-    fn outgoing(&self, part: FloorPart, number: u64, payload: &Bytes, id: &str) -> Outgoing {
-        let subject = topology::floor_subject(&self.run, part, number);
+    fn outgoing(&self, part: Part, number: u64, payload: &Bytes, id: &str) -> Outgoing {
+        let subject = names::subject(&self.run, part, number);
         Outgoing::new(subject, payload.clone(), id)
     }
 }

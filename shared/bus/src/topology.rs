@@ -1,10 +1,13 @@
 //! Every stream, subject, bucket, key and consumer name, and how each is set up.
 //!
-//! Owns all names of NATS: no other file writes one down. Refuses IO; creating
+//! Owns all names of NATS: no file but this and the ones below it writes one down. Refuses IO; creating
 //! and updating is [`ensure`](crate::ensure). Invariants: whatever belongs to a
 //! region has the region in its name, so that permissions can be cut per region
 //! and a region can move to a JetStream domain of its own; every bucket keeps
 //! one value per key, on which watching relies.
+
+pub(crate) mod floor;
+pub mod keys;
 
 use std::fmt;
 use std::time::Duration;
@@ -142,85 +145,6 @@ impl fmt::Display for BucketName {
             Self::Uploads => f.write_str("uploads"),
             Self::Leases(region) => write!(f, "leases_{region}"),
         }
-    }
-}
-
-/// Keys of the buckets.
-pub mod keys {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use slipway_domain::identity::WorkIdentity;
-    use slipway_domain::{CredentialId, JobId, OrganizationId, Region, SnapshotId, WorkerId};
-
-    /// Records: a snapshot.
-    #[must_use]
-    pub fn snapshot(organization: &OrganizationId, snapshot: &SnapshotId) -> String {
-        format!("snapshot.{organization}.{snapshot}")
-    }
-
-    /// Records: the owner of a snapshot name, unique within an organization.
-    /// Names hold characters that keys cannot, hence base64url.
-    #[must_use]
-    pub fn snapshot_name(organization: &OrganizationId, name: &str) -> String {
-        format!("name.{organization}.{}", URL_SAFE_NO_PAD.encode(name))
-    }
-
-    /// Records: who shares the work of an identity.
-    #[must_use]
-    pub fn work(organization: &OrganizationId, identity: &WorkIdentity) -> String {
-        format!("work.{organization}.{identity}")
-    }
-
-    /// Records: a job. Leases: the claim of its running attempt.
-    #[must_use]
-    pub fn job(job: &JobId) -> String {
-        format!("job.{job}")
-    }
-
-    /// Leases: a worker's sign of life.
-    #[must_use]
-    pub fn worker(worker: &WorkerId) -> String {
-        format!("worker.{worker}")
-    }
-
-    /// Organizations: an organization.
-    #[must_use]
-    pub fn organization(organization: &OrganizationId) -> String {
-        format!("organization.{organization}")
-    }
-
-    /// Push tokens: a token, by the lowercase hex SHA-256 of its secret.
-    #[must_use]
-    pub fn push_token(sha256_hex: &str) -> String {
-        format!("sha256-{sha256_hex}")
-    }
-
-    /// Uploads: what a context was found to be. `hash` is what its client calls
-    /// it, in hexadecimal digits.
-    #[must_use]
-    pub fn context(organization: &OrganizationId, hash: &str) -> String {
-        format!("context.{organization}.{hash}")
-    }
-
-    /// Uploads: the secret from which keys for uploads are derived.
-    pub const UPLOAD_SECRET: &str = "secret";
-
-    /// API keys: a key, by the lowercase hex SHA-256 of its secret.
-    #[must_use]
-    pub fn api_key(sha256_hex: &str) -> String {
-        format!("sha256-{sha256_hex}")
-    }
-
-    /// Registry credentials: a credential.
-    #[must_use]
-    pub fn registry_credential(organization: &OrganizationId, credential: &CredentialId) -> String {
-        format!("credential.{organization}.{credential}")
-    }
-
-    /// Registry credentials: the public keys of a region.
-    #[must_use]
-    pub fn region_keys(region: &Region) -> String {
-        format!("region.{region}")
     }
 }
 
@@ -451,67 +375,6 @@ fn base(topology: &Topology, placement: Option<&ServerPlacement>) -> Config {
 
 /// Every event of every region.
 pub(crate) const EVENTS_FILTER: &str = "slipway.events.*.*.*";
-
-/// A stream of a floor; see [`floor`](crate::floor).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FloorPart {
-    /// As jobs are queued.
-    Queue,
-    /// As events are kept.
-    Events,
-    /// As a bucket keeps values.
-    Values,
-}
-
-impl FloorPart {
-    pub(crate) const ALL: [Self; 3] = [Self::Queue, Self::Events, Self::Values];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Events => "events",
-            Self::Values => "values",
-        }
-    }
-}
-
-/// The consumer of a floor's queue.
-pub(crate) const FLOOR_CONSUMER: &str = "floor";
-
-pub(crate) fn floor_stream(run: &str, part: FloorPart) -> String {
-    format!("FLOOR_{run}_{}", part.as_str())
-}
-
-pub(crate) fn floor_subject(run: &str, part: FloorPart, number: u64) -> String {
-    format!("slipway.floor.{run}.{}.{number}", part.as_str())
-}
-
-pub(crate) fn floor_config(run: &str, part: FloorPart, replicas: usize) -> Config {
-    let topology = Topology { regions: vec![], replicas, logs_max_bytes: 0 };
-    let base = Config {
-        name: floor_stream(run, part),
-        subjects: vec![format!("slipway.floor.{run}.{}.*", part.as_str())],
-        discard: DiscardPolicy::New,
-        ..base(&topology, None)
-    };
-    match part {
-        FloorPart::Queue => Config { retention: RetentionPolicy::WorkQueue, ..base },
-        FloorPart::Events => base,
-        FloorPart::Values => Config { max_messages_per_subject: 1, ..base },
-    }
-}
-
-pub(crate) fn floor_consumer_config() -> pull::Config {
-    pull::Config {
-        durable_name: Some(FLOOR_CONSUMER.to_owned()),
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: JOB_ACK_WAIT,
-        max_deliver: -1,
-        max_ack_pending: JOB_MAX_ACK_PENDING,
-        max_waiting: JOB_MAX_WAITING,
-        ..pull::Config::default()
-    }
-}
 
 /// The consumer of one class's jobs. It never gives up on a message: how often
 /// a job is tried is for the records to say.

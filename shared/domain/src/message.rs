@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slipway_oci::Digest;
 
 use crate::attempt::{Attempt, AttemptNumber};
 use crate::failure::Failure;
@@ -34,6 +35,10 @@ pub struct JobMessage {
     pub class: Class,
     /// The work.
     pub spec: JobSpec,
+    /// SHA-256 that each of a build's contexts must have, in the order of the spec;
+    /// empty if nobody knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<Digest>,
     /// Seconds that the attempt may take.
     pub time_limit_seconds: u64,
 }

@@ -9,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::OrganizationId;
 use crate::region::{Class, Region};
 
+/// The repository of an organization that holds the images of all its snapshots:
+/// one, so that layers are shared between them.
+pub const SNAPSHOTS_REPOSITORY: &str = "snapshots";
+
 /// The repository of an organization that every valid API key may read: it holds
 /// the images of its general snapshots.
 pub const GENERAL_REPOSITORY: &str = "general";

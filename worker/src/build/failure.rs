@@ -12,7 +12,9 @@ use crate::contexts;
 pub(super) fn of_context(error: contexts::Error) -> Failure {
     let kind = match &error {
         contexts::Error::Missing { .. } => FailureKind::ContextMissing,
-        contexts::Error::Invalid { .. } => FailureKind::ContextInvalid,
+        contexts::Error::Invalid { .. } | contexts::Error::Replaced { .. } => {
+            FailureKind::ContextInvalid
+        }
         contexts::Error::Store { .. } => FailureKind::StoreUnavailable,
     };
     explain(kind, &error)

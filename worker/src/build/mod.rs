@@ -40,9 +40,7 @@ use mirrors::Places;
 use progress::Progress;
 use vertices::Vertices;
 
-/// The repository of an organization that holds all its snapshots: one, so that
-/// layers are shared between them.
-pub(crate) const REPOSITORY: &str = "snapshots";
+pub(crate) use slipway_domain::organization::SNAPSHOTS_REPOSITORY as REPOSITORY;
 
 /// Builds by BuildKit.
 pub struct Builder {
@@ -116,8 +114,10 @@ impl Builder {
         platform: &Platform,
     ) -> Result<Prepared, Failure> {
         let mut offers = Vec::with_capacity(spec.contexts.len());
-        for hash in &spec.contexts {
-            offers.push(self.contexts.offer(job.organization, hash).await.map_err(of_context)?);
+        for (index, hash) in spec.contexts.iter().enumerate() {
+            let expected = job.contexts.get(index);
+            let offer = self.contexts.offer(job.organization, hash, expected).await;
+            offers.push(offer.map_err(of_context)?);
         }
         let places = self.places(job, spec, platform).await;
         let access = self.image_access(job, &places).await?;

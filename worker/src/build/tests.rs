@@ -90,6 +90,7 @@ fn job(organization: u128, dockerfile: &str) -> JobMessage {
             labels: BTreeMap::new(),
             platform: "linux/amd64".into(),
         }),
+        contexts: vec![],
         time_limit_seconds: 60,
     }
 }

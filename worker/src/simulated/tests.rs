@@ -29,6 +29,7 @@ fn job(number: u128, attempt: u32) -> JobMessage {
             labels: Default::default(),
             platform: "linux/amd64".into(),
         }),
+        contexts: vec![],
         time_limit_seconds: 60,
     }
 }

@@ -9,21 +9,15 @@ use slipway_domain::{Failure, FailureKind};
 use tempfile::TempDir;
 
 use super::*;
-use crate::images;
 
-/// A store in which the image of [`published`] is linked.
-async fn store() -> (TempDir, Images) {
+/// A store with an image, and that it was published.
+async fn store() -> (TempDir, Images, JobEvent) {
     let folder = tempfile::tempdir().unwrap();
     let config = format!("\"file://{}\"", folder.path().display());
     let config: slipway_blobstore::Config = serde_json::from_str(&config).unwrap();
     let store = Store::open(&config).unwrap();
-    store.put_bytes(&link(), bytes::Bytes::from_static(b"{}")).await.unwrap();
-    (folder, Images::new(BTreeMap::from([("us".parse().unwrap(), store)])))
-}
-
-fn link() -> slipway_blobstore::ObjectKey {
-    let JobEvent::Published { image, .. } = published() else { panic!("it is published") };
-    images::link(&new("x").0, &image.digest).unwrap()
+    let event = published_as(stored_image(&store).await);
+    (folder, Images::new(BTreeMap::from([("us".parse().unwrap(), store)])), event)
 }
 
 /// A request for work that all of these share.
@@ -71,11 +65,11 @@ async fn fifty_requests_at_once_on_two_schedulers_make_one_job_and_all_become_ac
 #[tokio::test]
 async fn a_finished_image_makes_the_next_one_active_at_once_while_it_is_there() {
     let (_server, bus) = start().await;
-    let (folder, images) = store().await;
+    let (folder, images, published) = store().await;
     let only = replica_with(&bus, images).await;
     let (first, job) = same("a");
     only.ledger.create(&first, &job).await.unwrap();
-    only.ledger.move_job(job.id, published()).await.unwrap();
+    only.ledger.move_job(job.id, published.clone()).await.unwrap();
     let (second, other) = same("b");
     let created = only.ledger.create(&second, &other).await.unwrap();
     assert_eq!((created.state.name(), created.job), ("active", job.id));
@@ -142,7 +136,7 @@ async fn only_the_last_sharer_cancels_even_if_its_scheduler_has_not_heard_of_the
 #[tokio::test]
 async fn who_joins_while_the_last_one_leaves_gets_an_image_or_a_job() {
     let (_server, bus) = start().await;
-    let (_folder, images) = store().await;
+    let (_folder, images, _) = store().await;
     let (a, b) = (replica_with(&bus, images.clone()).await, replica_with(&bus, images).await);
     for n in 0..10 {
         let (first, job) = same(&format!("first-{n}"));
@@ -167,11 +161,11 @@ async fn who_joins_while_the_last_one_leaves_gets_an_image_or_a_job() {
 #[tokio::test]
 async fn who_leaves_first_leaves_the_image_to_the_others() {
     let (_server, bus) = start().await;
-    let (_folder, images) = store().await;
+    let (_folder, images, published) = store().await;
     let only = replica_with(&bus, images).await;
     let (first, job) = same("a");
     only.ledger.create(&first, &job).await.unwrap();
-    only.ledger.move_job(job.id, published()).await.unwrap();
+    only.ledger.move_job(job.id, published.clone()).await.unwrap();
     let (second, other) = same("b");
     let second = only.ledger.create(&second, &other).await.unwrap();
     assert!(only.ledger.leave(&first).await.unwrap());

@@ -11,6 +11,7 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use slipway_oci::Digest;
 
 use crate::attempt::{Attempt, AttemptNumber};
 use crate::failure::Failure;
@@ -41,6 +42,10 @@ pub struct JobRecord {
     /// Under which identity others may share it, if they may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<WorkIdentity>,
+    /// SHA-256 of each of a build's contexts as the server saw them when the work
+    /// was asked for, in the order of the spec; empty if it did not see them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<Digest>,
     /// Where it stands.
     pub state: JobState,
     /// Every attempt so far, oldest first.
@@ -384,6 +389,7 @@ impl JobRecord {
             class: job.class,
             kind: job.kind,
             identity: None,
+            contexts: Vec::new(),
             state: JobState::Queued { attempt: AttemptNumber::FIRST, not_before: None },
             attempts: Vec::new(),
             created_at: now,
@@ -408,6 +414,7 @@ impl JobRecord {
             region: self.region.clone(),
             class: self.class,
             spec: spec.clone(),
+            contexts: self.contexts.clone(),
             time_limit_seconds,
         })
     }
