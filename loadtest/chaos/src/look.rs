@@ -13,6 +13,7 @@ use slipway_bus::topology::BucketName;
 use slipway_domain::job::{JobRecord, JobState, LogState};
 use slipway_domain::lease::Lease;
 use slipway_domain::message::{EventMessage, WorkerEvent};
+use slipway_domain::organization::SNAPSHOTS_REPOSITORY;
 use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{Class, LogSeq, Region};
 use slipway_oci::{Digest, Document, MediaType};
@@ -31,8 +32,6 @@ const MANIFEST: u64 = 4 << 20;
 const BLOB: u64 = 1 << 30;
 /// How long a log may take to be read.
 const READING: Duration = Duration::from_secs(60);
-/// The repository of an organization that holds its snapshots.
-const REPOSITORY: &str = "snapshots";
 
 /// Looks at a system.
 pub(crate) struct Look<'a> {
@@ -256,7 +255,7 @@ pub(crate) async fn blobs(store: &Store, manifest: &Digest) -> Result<Vec<Digest
 }
 
 async fn verify(store: &Store, snapshot: &SnapshotRecord, digest: &Digest) -> Result<u32, String> {
-    let name = REPOSITORY.parse().expect("a constant of the right form");
+    let name = SNAPSHOTS_REPOSITORY.parse().expect("a constant of the right form");
     let repository = Repository { organization: *snapshot.organization.as_uuid(), name };
     let link = ObjectKey::ManifestLink { repository: repository.clone(), digest: *digest };
     there(store, &link).await?;
