@@ -7,6 +7,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::Client;
@@ -17,7 +18,7 @@ use slipway_bus::topology::{BucketName, keys};
 use slipway_context::{IgnoreRules, Packer};
 use slipway_domain::organization::{ApiKeyRecord, Permission, key_hash};
 use slipway_domain::{LogEntry, LogEvent, LogSeq, OrganizationId};
-use slipway_testkit::{Child, NatsServer, stack};
+use slipway_testkit::{Child, Disk, NatsServer, stack};
 use tempfile::TempDir;
 
 pub const REGIONS: [&str; 3] = ["us", "eu", "us-east-1"];
@@ -33,8 +34,15 @@ pub struct Cluster {
     workers: BTreeMap<String, Child>,
     stores: Stores,
     worker_tables: String,
-    env: Vec<(&'static str, String)>,
+    machine: Machine,
     folder: TempDir,
+}
+
+/// What Slipway's own processes run on.
+#[derive(Default)]
+struct Machine {
+    env: Vec<(&'static str, String)>,
+    disk: Option<Arc<Disk>>,
 }
 
 /// What a cluster is made of.
@@ -52,22 +60,30 @@ pub struct Plan {
     pub env: Vec<(&'static str, String)>,
     /// Attempts in all.
     pub attempts: u32,
+    /// A disk whose power can be cut, for NATS and the object stores.
+    pub disk: Option<Arc<Disk>>,
 }
 
 /// Where object stores are.
 #[derive(Debug, Clone)]
 pub enum Stores {
     Folders,
-    S3 { endpoint: String, bucket: String },
+    /// Folders on the cluster's own disk.
+    Disk(PathBuf),
+    S3 {
+        endpoint: String,
+        bucket: String,
+    },
 }
 
 impl Stores {
     /// The value of a store's key in a configuration file.
     fn setting(&self, folder: &Path, name: &str) -> String {
+        let within =
+            |folder: &Path| format!("\"file://{}\"", folder.join("stores").join(name).display());
         match self {
-            Self::Folders => {
-                format!("\"file://{}\"", folder.join("stores").join(name).display())
-            }
+            Self::Folders => within(folder),
+            Self::Disk(disk) => within(disk),
             Self::S3 { endpoint, bucket } => format!(
                 "{{ url = \"s3://{bucket}/{name}\", endpoint = \"{endpoint}\", allow_http = true }}"
             ),
@@ -86,6 +102,7 @@ impl Default for Plan {
             worker_tables: String::new(),
             env: vec![],
             attempts: 5,
+            disk: None,
         }
     }
 }
@@ -96,14 +113,21 @@ impl Cluster {
         Self::with(Plan::default()).await
     }
 
-    pub async fn with(plan: Plan) -> Self {
+    pub async fn with(mut plan: Plan) -> Self {
         let folder = TempDir::with_prefix("slipway-system-").unwrap();
-        let nats = NatsServer::start().await;
+        let nats = match plan.disk.clone() {
+            None => NatsServer::start().await,
+            Some(disk) => {
+                plan.stores = Stores::Disk(disk.path());
+                NatsServer::start_on(disk).await
+            }
+        };
+        let machine = Machine { env: plan.env.clone(), disk: plan.disk.clone() };
         let key = format!("dtn_{:064x}", rand::random::<u128>());
         std::fs::write(folder.path().join("api-key"), &key).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         write_scheduler(folder.path(), &nats, any, &plan);
-        let (scheduler, api) = start_scheduler(folder.path(), &plan.env).await;
+        let (scheduler, api) = start_scheduler(folder.path(), &machine).await;
         // A restarted scheduler is where clients and workers know it.
         write_scheduler(folder.path(), &nats, api, &plan);
         let client = client(api, &key);
@@ -116,7 +140,7 @@ impl Cluster {
             workers: BTreeMap::new(),
             stores: plan.stores.clone(),
             worker_tables: plan.worker_tables.clone(),
-            env: plan.env.clone(),
+            machine,
             folder,
         };
         for (region, count) in &plan.workers {
@@ -169,7 +193,7 @@ impl Cluster {
     /// Starts a worker that was killed, or one that is new.
     pub async fn start_worker(&mut self, name: &str) {
         let config = self.folder.path().join(format!("worker-{name}.toml"));
-        let child = role(&["worker", "run", "--config", config.to_str().unwrap()], &self.env);
+        let child = role(&["worker", "run", "--config", config.to_str().unwrap()], &self.machine);
         child.output().line(|line| line.contains("the worker serves")).await.unwrap();
         self.workers.insert(name.to_owned(), child);
         eventually("the worker is listed", async || {
@@ -194,9 +218,24 @@ impl Cluster {
         std::fs::write(path, format!("{text}\n{tables}")).unwrap();
     }
 
+    /// Everything stops at once and forgets what its disk had not been made to
+    /// keep; then everything is started again, but for the workers.
+    pub async fn power_cut(&mut self) {
+        let disk = self.machine.disk.clone().expect("the plan has a disk");
+        disk.cut_power();
+        self.nats.kill9().await;
+        self.scheduler.kill9().await;
+        for (_, worker) in std::mem::take(&mut self.workers) {
+            worker.kill9().await;
+        }
+        disk.restore_power();
+        self.nats.restart().await;
+        self.restart_scheduler().await;
+    }
+
     pub async fn restart_scheduler(&mut self) {
         self.scheduler.kill9().await;
-        (self.scheduler, _) = start_scheduler(self.folder.path(), &self.env).await;
+        (self.scheduler, _) = start_scheduler(self.folder.path(), &self.machine).await;
     }
 
     /// Another scheduler on the same records, with an address of its own.
@@ -206,7 +245,7 @@ impl Cluster {
         std::fs::create_dir_all(&folder).unwrap();
         let text = text.replace(&format!("\"{}\"", self.api), "\"127.0.0.1:0\"");
         std::fs::write(folder.join("scheduler.toml"), text).unwrap();
-        start_scheduler(&folder, &self.env).await
+        start_scheduler(&folder, &self.machine).await
     }
 
     /// The folder of a region's object store.
@@ -306,13 +345,15 @@ impl Cluster {
 
 /// Runs the program under test.
 pub fn slipway(args: &[&str]) -> Child {
-    role(args, &[])
+    role(args, &Machine::default())
 }
 
-fn role(args: &[&str], env: &[(&'static str, String)]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+fn role(args: &[&str], machine: &Machine) -> Child {
+    let program = env!("CARGO_BIN_EXE_slipway");
+    let mut command =
+        machine.disk.as_ref().map_or_else(|| Command::new(program), |disk| disk.command(program));
     command.args(args).env_remove("RUST_LOG").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command.envs(machine.env.iter().map(|(name, value)| (name, value)));
     Child::spawn(command).unwrap()
 }
 
@@ -335,9 +376,9 @@ pub async fn put(client: &Client, hash: &str, tar: Vec<u8>) {
     client.put_context(hash, tar.len() as u64, body).await.unwrap();
 }
 
-async fn start_scheduler(folder: &Path, env: &[(&'static str, String)]) -> (Child, SocketAddr) {
+async fn start_scheduler(folder: &Path, machine: &Machine) -> (Child, SocketAddr) {
     let config = folder.join("scheduler.toml");
-    let child = role(&["scheduler", "--config", config.to_str().unwrap()], env);
+    let child = role(&["scheduler", "--config", config.to_str().unwrap()], machine);
     let line = child.output().line(|line| line.contains("the API serves")).await.unwrap();
     let address = line.rsplit_once("address=").unwrap().1.trim().parse().unwrap();
     (child, address)

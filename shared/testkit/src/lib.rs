@@ -1,8 +1,9 @@
 //! Real servers for tests, and ways to hurt them.
 //!
 //! Owns: starting a real `nats-server` ([`NatsServer`]) and a real registry
-//! ([`DockerRegistry`]) so that none outlives the test, and finding the BuildKit,
-//! the base image and the registry of the dev stack ([`stack`]). Processes and the
+//! ([`DockerRegistry`]) so that none outlives the test, a disk whose power can be
+//! cut ([`Disk`]), and finding the BuildKit, the base image and the registry of the
+//! dev stack ([`stack`]). Processes and the
 //! proxy come from `slipway-faults`.
 //!
 //! Refuses: fakes, and anything that production code could depend on; this is a
@@ -12,10 +13,12 @@
 //! Invariant: when a test process ends, in whatever way, so do the servers that
 //! it started.
 
+mod disk;
 mod nats;
 mod registry;
 pub mod stack;
 
+pub use disk::Disk;
 pub use nats::NatsServer;
 pub use registry::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth};
 pub use slipway_faults::{Child, Ended, Output, TcpProxy};

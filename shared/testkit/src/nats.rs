@@ -10,12 +10,13 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::{Child, stack};
+use crate::{Child, Disk, stack};
 
 /// The oldest nats-server that Slipway works with.
 const FLOOR: [u32; 3] = [2, 15, 1];
@@ -27,6 +28,7 @@ pub struct NatsServer {
     child: Child,
     program: PathBuf,
     folder: TempDir,
+    disk: Option<Arc<Disk>>,
     port: u16,
 }
 
@@ -45,10 +47,23 @@ impl NatsServer {
     /// # Panics
     /// As [`start`](Self::start); a configuration error is in the message.
     pub async fn start_with(configuration: &str) -> Self {
+        Self::start_where(configuration, None).await
+    }
+
+    /// The same with its store on a disk of its own.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_on(disk: Arc<Disk>) -> Self {
+        Self::start_where("", Some(disk)).await
+    }
+
+    async fn start_where(configuration: &str, disk: Option<Arc<Disk>>) -> Self {
         let program = program();
         let folder = TempDir::with_prefix("slipway-nats-").expect("a temporary folder can be made");
         let mut text = String::new();
-        let store = folder.path().join("store");
+        let place = disk.as_ref().map_or_else(|| folder.path().to_owned(), |disk| disk.path());
+        let store = place.join("store");
         // By itself the server takes three quarters of the free disk as its
         // limit, and refuses streams that reserve more: tests are small, and
         // must not depend on how full the disk is.
@@ -60,8 +75,8 @@ impl NatsServer {
         .expect("a string takes what is written to it");
         fs::write(folder.path().join("nats.conf"), text).expect("the configuration can be written");
         // -1 is nats-server's word for a free port.
-        let (child, port) = launch(&program, folder.path(), "-1").await;
-        Self { child, program, folder, port }
+        let (child, port) = launch(&program, folder.path(), disk.as_deref(), "-1").await;
+        Self { child, program, folder, disk, port }
     }
 
     /// The folder of its configuration and of everything that it stores.
@@ -100,13 +115,15 @@ impl NatsServer {
     /// If the server does not come up again.
     pub async fn restart(&mut self) {
         self.child.kill9().await;
-        (self.child, _) = launch(&self.program, self.folder.path(), &self.port.to_string()).await;
+        let port = self.port.to_string();
+        let disk = self.disk.as_deref();
+        (self.child, _) = launch(&self.program, self.folder.path(), disk, &port).await;
     }
 }
 
 /// Starts the server and returns it with its port once it serves.
-async fn launch(program: &Path, folder: &Path, port: &str) -> (Child, u16) {
-    let mut command = Command::new(program);
+async fn launch(program: &Path, folder: &Path, disk: Option<&Disk>, port: &str) -> (Child, u16) {
+    let mut command = disk.map_or_else(|| Command::new(program), |disk| disk.command(program));
     command.args(["--addr", "127.0.0.1", "--port", port, "--config"]).arg(folder.join("nats.conf"));
     let child = Child::spawn(command)
         .unwrap_or_else(|error| panic!("`{}` cannot be started: {error}", program.display()));
