@@ -194,8 +194,8 @@ pub struct Config {
     pub default_snapshots: Vec<DefaultSnapshot>,
     /// How many requests an organization may make, if that is limited.
     pub rate_limit: Option<RateLimit>,
-    /// Slipway's own S3 door for build contexts, if there is to be one.
-    pub door: Option<slipway_uploads::config::Door>,
+    /// How clients of S3 bring build contexts.
+    pub uploads: slipway_uploads::config::Config,
     /// A first API key.
     pub bootstrap_key: Option<SecretString>,
 }
@@ -247,7 +247,6 @@ impl TryFrom<File> for Config {
             public_url: file.public_url.map(|url| url.trim_end_matches('/').to_owned()),
             nats: file.nats,
             nats_credentials: file.nats_credentials,
-            contexts: file.contexts,
             default_region: file.default_region,
             regions,
             replicas: file.replicas,
@@ -257,7 +256,8 @@ impl TryFrom<File> for Config {
             limits: file.limits,
             default_snapshots: file.default_snapshots,
             rate_limit: file.rate_limit,
-            door: file.uploads.door.map(TryInto::try_into).transpose()?,
+            uploads: file.uploads.check(&file.contexts)?,
+            contexts: file.contexts,
             bootstrap_key: file.bootstrap_key_file.map(read_key).transpose()?,
         })
     }

@@ -41,6 +41,7 @@ use slipway_domain::{JobId, Region};
 use slipway_runtime::telemetry::http::Requests;
 use slipway_runtime::telemetry::{ScrapeError, Telemetry};
 use slipway_runtime::{Tasks, telemetry};
+use slipway_uploads::config::Config as Uploads;
 use slipway_uploads::door::{self, Door, Listening};
 use slipway_uploads::{Access, Contexts, Keys};
 use tokio::net::TcpListener;
@@ -92,6 +93,9 @@ pub enum Error {
     /// The door for uploads cannot be opened.
     #[error("cannot open the door for uploads")]
     Door(#[source] door::Error),
+    /// AWS cannot be called.
+    #[error("cannot call AWS for keys of uploads")]
+    Aws(#[source] slipway_aws::TlsError),
     /// The NATS services cannot be offered.
     #[error("cannot offer the NATS services")]
     Services(#[source] slipway_bus::services::Error),
@@ -170,7 +174,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         ledger,
         logs,
         registries,
-        uploads: open_door(&config, &contexts, &bus, tasks).await?,
+        uploads: uploads(&config, &contexts, &bus, tasks).await?,
         contexts,
         accounts,
         general,
@@ -195,14 +199,21 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     Ok(())
 }
 
-/// Starts the S3 door for build contexts, if it is configured.
-async fn open_door(
+/// Where clients of S3 bring build contexts; starts the door, if there is to be one.
+async fn uploads(
     config: &Config,
     contexts: &Contexts,
     bus: &Bus,
     tasks: &Tasks,
 ) -> Result<Access, Error> {
-    let Some(settings) = &config.door else { return Ok(Access::None) };
+    let settings = match &config.uploads {
+        Uploads::None => return Ok(Access::None),
+        Uploads::Sts(sts) => {
+            let aws = slipway_aws::Client::new().map_err(Error::Aws)?;
+            return Ok(Access::Sts { sts: sts.clone(), aws });
+        }
+        Uploads::Door(settings) => settings,
+    };
     let keys = Arc::new(Keys::load(bus).await.map_err(Error::UploadKeys)?);
     let listening = Listening::open(settings).await.map_err(Error::Door)?;
     let url = listening.url();

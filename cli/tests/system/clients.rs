@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(540);
 
 /// The kinds of clients, as their scripts name them.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Blocking,
     Asynchronous,
     TypeScript,
@@ -55,16 +55,21 @@ impl Kind {
 
 /// Runs a scenario and returns what the client saw.
 async fn run(cluster: &Cluster, kind: Kind, scenario: &str) -> Value {
+    run_trusting(cluster.folder(), cluster, kind, scenario).await
+}
+
+/// The same with the authority of another folder.
+async fn run_trusting(authority: &Path, cluster: &Cluster, kind: Kind, scenario: &str) -> Value {
     let clients = stack::folder().join("clients");
     assert!(clients.join("node/.complete").exists(), "no clients here. Remedy: `make deps`");
     let mut command = tokio::process::Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\""]);
-    command.arg("sh").arg(door::list(cluster.folder())).arg(door::LIST);
+    command.arg("sh").arg(door::list(authority)).arg(door::LIST);
     command.args(kind.command(&clients)).arg(scenario).current_dir(cluster.folder());
     // Amazon's client has opinions about the age of Node; they are not ours to test.
     command.env("AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED", "true");
     // Node has a list of its own, and adds this one.
-    command.env("NODE_EXTRA_CA_CERTS", cluster.folder().join("authority.pem"));
+    command.env("NODE_EXTRA_CA_CERTS", authority.join("authority.pem"));
     for (name, _) in std::env::vars() {
         if ["AWS_", "DAYTONA_", "SLIPWAY_"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
@@ -113,7 +118,12 @@ fn settled(value: &mut Value) {
 
 async fn check(kind: Kind, scenario: &str, plan: Plan) {
     let cluster = Cluster::with(plan).await;
-    let mut seen = run(&cluster, kind, scenario).await;
+    check_on(&cluster, cluster.folder(), kind, scenario).await;
+}
+
+/// Runs a scenario against a cluster, whose uploads this folder's authority vouches for.
+pub async fn check_on(cluster: &Cluster, authority: &Path, kind: Kind, scenario: &str) {
+    let mut seen = run_trusting(authority, cluster, kind, scenario).await;
     settled(&mut seen);
     insta::assert_json_snapshot!(format!("{}-{scenario}", kind.sdk()), seen);
 }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub lease: &'static str,
     /// More tables of the scheduler's configuration.
     pub tables: &'static str,
+    /// What stands in it for clients of S3 instead of Slipway's own door.
+    pub uploads: Option<String>,
     /// More tables of the configuration of workers.
     pub worker_tables: String,
     /// Environment of the scheduler and the workers.
@@ -84,9 +86,14 @@ impl Stores {
         match self {
             Self::Folders => within(folder),
             Self::Disk(disk) => within(disk),
-            Self::S3 { endpoint, bucket } => format!(
-                "{{ url = \"s3://{bucket}/{name}\", endpoint = \"{endpoint}\", allow_http = true }}"
-            ),
+            Self::S3 { endpoint, bucket } => {
+                // Clients write contexts where they would be in a bucket of their own.
+                let prefix = if name == "contexts" { "" } else { name };
+                format!(
+                    "{{ url = \"s3://{bucket}/{prefix}\", endpoint = \"{endpoint}\", \
+                     allow_http = true }}"
+                )
+            }
         }
     }
 }
@@ -99,6 +106,7 @@ impl Default for Plan {
             time_limit: "10min",
             lease: "10s",
             tables: "",
+            uploads: None,
             worker_tables: String::new(),
             env: vec![],
             attempts: 5,
@@ -399,7 +407,8 @@ fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &
         let store = plan.stores.setting(folder, region);
         writeln!(text, "[regions.{region}]\nclasses = {classes}\nstore = {store}").unwrap();
     }
-    text.push_str(&crate::door::section(folder));
+    let uploads = plan.uploads.clone();
+    text.push_str(&uploads.unwrap_or_else(|| crate::door::section(folder)));
     text.push_str(plan.tables);
     std::fs::write(folder.join("scheduler.toml"), text).unwrap();
 }

@@ -25,3 +25,4 @@ mod power;
 mod pulls;
 mod registry;
 mod telemetry;
+mod uploads;

@@ -21,7 +21,7 @@ pub async fn read(
 ) -> Result<([(HeaderName, &'static str); 1], Json<StorageAccess>), ApiError> {
     caller.must_any(&[Permission::WriteSnapshots, Permission::WriteSandboxes])?;
     caller.not_suspended(&app.view)?;
-    let grant = app.uploads.grant(caller.organization, Timestamp::now()).map_err(refusal)?;
+    let grant = app.uploads.grant(caller.organization, Timestamp::now()).await.map_err(refusal)?;
     let access = StorageAccess {
         access_key: grant.access_key,
         secret: grant.secret.expose_secret().to_owned(),
@@ -40,6 +40,12 @@ fn refusal(error: AccessError) -> ApiError {
             let message = "Object storage is not configured: its operator sets `uploads` in the \
                            scheduler's configuration";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_not_configured", message)
+        }
+        AccessError::Sts(error) => {
+            tracing::error!(%error, "no keys for uploads can be made");
+            let message = "Keys for uploads cannot be made now, try again later; the scheduler's \
+                           log says why";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", message)
         }
     }
 }

@@ -8,6 +8,7 @@ use slipway_domain::OrganizationId;
 
 use crate::Keys;
 use crate::door::REGION;
+use crate::sts::Sts;
 
 /// Where contexts are taken, and who makes the keys for it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,13 @@ pub enum Access {
         bucket: String,
         /// The keys.
         keys: Arc<Keys>,
+    },
+    /// The bucket of the context store itself.
+    Sts {
+        /// What keys are made of.
+        sts: Sts,
+        /// Who asks for them.
+        aws: slipway_aws::Client,
     },
 }
 
@@ -48,6 +56,9 @@ pub enum AccessError {
     /// Nothing is configured.
     #[error("uploads are not configured")]
     NotConfigured,
+    /// AWS makes no keys.
+    #[error(transparent)]
+    Sts(#[from] slipway_aws::Error),
 }
 
 impl Access {
@@ -55,7 +66,7 @@ impl Access {
     ///
     /// # Errors
     /// See [`AccessError`].
-    pub fn grant(
+    pub async fn grant(
         &self,
         organization: OrganizationId,
         now: Timestamp,
@@ -73,6 +84,7 @@ impl Access {
                     region: REGION.to_owned(),
                 })
             }
+            Self::Sts { sts, aws } => Ok(sts.grant(aws, organization).await?),
         }
     }
 }

@@ -8,12 +8,45 @@ use serde::Deserialize;
 use slipway_runtime::config::Error;
 use url::Url;
 
+pub use crate::sts::{File as StsFile, Sts};
+
 /// The section as it stands in the file. Empty, clients get no keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Slipway serves S3 itself.
     pub door: Option<DoorFile>,
+    /// Clients write to the bucket of the context store.
+    pub sts: Option<StsFile>,
+}
+
+/// How clients bring contexts, checked.
+#[derive(Debug, Clone)]
+pub enum Config {
+    /// Clients get no keys.
+    None,
+    /// Through Slipway's own door.
+    Door(Door),
+    /// Straight into the bucket.
+    Sts(Sts),
+}
+
+impl File {
+    /// Checks the section, beside the settings of the context store.
+    ///
+    /// # Errors
+    /// The first key with a value that cannot be used.
+    pub fn check(self, contexts: &slipway_blobstore::Config) -> Result<Config, Error> {
+        match (self.door, self.sts) {
+            (None, None) => Ok(Config::None),
+            (Some(door), None) => Ok(Config::Door(door.try_into()?)),
+            (None, Some(sts)) => Ok(Config::Sts(sts.check(contexts)?)),
+            (Some(_), Some(_)) => {
+                let reason = "set one of `door` and `sts`: clients get one place".to_owned();
+                Err(Error::Invalid { key: "uploads", reason })
+            }
+        }
+    }
 }
 
 /// Slipway's own door, as it stands in the file.

@@ -1,8 +1,9 @@
 //! Uploaded build contexts: how they come in, and what they really hold.
 //!
 //! Owns the store of contexts for the scheduler: their identities
-//! ([`Contexts`]), the temporary keys for uploads ([`Keys`]), and the door
-//! through which clients of S3 bring them ([`door`]). Whoever writes a context
+//! ([`Contexts`]), the temporary keys for uploads ([`Access`]), and the door
+//! through which clients of S3 bring them ([`door`]), unless they write to the
+//! bucket themselves ([`config::Sts`]). Whoever writes a context
 //! writes it through [`Contexts`], which hashes on the way; whoever asks for the
 //! identity of one gets the SHA-256 of its bytes and never what its client
 //! calls it.
@@ -17,6 +18,7 @@ pub mod config;
 pub mod door;
 mod identity;
 pub mod keys;
+mod sts;
 
 pub use access::{Access, AccessError, Grant};
 pub use identity::{Contexts, Error, Identity, Written};

@@ -12,6 +12,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 const SHARED: &[&str] = &[
     "slipway-api",
+    "slipway-aws",
     "slipway-blobstore",
     "slipway-bus",
     "slipway-context",
@@ -27,7 +28,7 @@ const SHARED: &[&str] = &[
 /// in the messages of `slipway-domain` and never import each other.
 fn allowed(package: &str) -> Option<Vec<&'static str>> {
     Some(match package {
-        "slipway-ecr" | "slipway-faults" | "slipway-oci" | "slipway-runtime" | "slipway-tls" => {
+        "slipway-aws" | "slipway-faults" | "slipway-oci" | "slipway-runtime" | "slipway-tls" => {
             vec![]
         }
         "slipway-testkit" => vec!["slipway-faults"],
@@ -35,6 +36,7 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
             vec!["slipway-oci"]
         }
         "slipway-seal" => vec!["slipway-domain"],
+        "slipway-ecr" => vec!["slipway-aws"],
         "slipway-api" | "slipway-bus" => vec!["slipway-domain", "slipway-oci"],
         "slipway-registry" | "slipway-buildkit" | "slipway-uploads" => SHARED.to_vec(),
         "slipway-scheduler" => [SHARED, &["slipway-uploads"]].concat(),
@@ -58,7 +60,7 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
 /// else speaks through the crate, so that its rules hold everywhere.
 const DOORS: &[(&str, &str)] = &[
     ("age", "slipway-seal"),
-    ("aws-sigv4", "slipway-ecr"),
+    ("aws-sigv4", "slipway-aws"),
     ("async-nats", "slipway-bus"),
     ("object_store", "slipway-blobstore"),
     ("s3s", "slipway-uploads"),

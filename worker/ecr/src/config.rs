@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
+
+pub use slipway_aws::Identity;
 
 /// The table `ecr` of the worker's TOML file.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,35 +38,18 @@ pub struct Config {
     pub ecr_endpoint: Option<Url>,
 }
 
-/// An access key, permanent or of a session.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Its id.
-    pub access_key_id: String,
-    /// Its secret.
-    pub secret_access_key: SecretString,
-    /// The token of its session.
-    pub session_token: Option<SecretString>,
-}
-
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The secret cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Secret {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Secret(#[from] slipway_aws::SecretError),
     /// Session names would not be ones.
     #[error("`session_prefix` is `{0}`: up to 20 letters, digits and any of `_=,.@-` are allowed")]
     SessionPrefix(String),
     /// TLS cannot be set up.
-    #[error("cannot set up TLS")]
-    Tls(#[source] reqwest::Error),
+    #[error(transparent)]
+    Tls(#[from] slipway_aws::TlsError),
 }
 
 impl Default for Config {
@@ -83,14 +67,7 @@ impl TryFrom<File> for Config {
     type Error = Error;
 
     fn try_from(file: File) -> Result<Self, Error> {
-        let path = file.secret_access_key_file;
-        let secret = std::fs::read_to_string(&path);
-        let secret = secret.map_err(|source| Error::Secret { path, source })?;
-        let identity = Identity {
-            access_key_id: file.access_key_id,
-            secret_access_key: secret.trim().to_owned().into(),
-            session_token: None,
-        };
+        let identity = Identity::from_file(file.access_key_id, file.secret_access_key_file)?;
         let default = Self::default();
         let session_prefix = file.session_prefix.unwrap_or(default.session_prefix);
         // A session name has 64 characters at most, and 42 of them are taken.

@@ -31,9 +31,6 @@ const REMEMBERED: u64 = 10_000;
 const LEAD: Duration = Duration::from_secs(30 * 60);
 /// How long a failure is remembered.
 const FAILURE: Duration = Duration::from_secs(60);
-/// How long the assumed role lasts, in seconds: the least that STS gives. Only
-/// one call is made with it.
-const SESSION: &str = "900";
 
 /// Which password is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,7 +82,6 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Ecr {
     caller: Caller,
-    session_prefix: String,
     known: Cache<Wanted, Known>,
 }
 
@@ -109,9 +105,8 @@ impl Ecr {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let session_prefix = config.session_prefix.clone();
         let known = Cache::builder().max_capacity(REMEMBERED).expire_after(AsItSays).build();
-        Ok(Self { caller: Caller::new(config)?, session_prefix, known })
+        Ok(Self { caller: Caller::new(config)?, known })
     }
 
     /// The password for a registry. Those who ask for the same one at the same
@@ -130,19 +125,20 @@ impl Ecr {
     }
 
     async fn fetch(&self, wanted: &Wanted) -> Result<(Login, Duration), Error> {
-        let session = format!("{}-{}-pull", self.session_prefix, wanted.organization);
-        let form = [
-            ("Action", "AssumeRole"),
-            ("Version", "2011-06-15"),
-            ("RoleArn", &wanted.role),
-            ("RoleSessionName", &session),
-            ("ExternalId", &wanted.organization),
-            ("DurationSeconds", SESSION),
-        ];
-        let assumed = self.caller.assume_role(&wanted.region, &wanted.role, &form).await?;
-        let answer =
-            self.caller.authorization_token(&wanted.region, &wanted.role, &assumed).await?;
+        let assumed = self.caller.assume_role(wanted).await?;
+        let answer = self.caller.authorization_token(wanted, &assumed).await?;
         read(&answer, Timestamp::now())
+    }
+}
+
+impl Error {
+    fn of(error: slipway_aws::Error, wanted: &Wanted) -> Self {
+        match error {
+            slipway_aws::Error::Refused { action, reason } => {
+                Self::Refused { action, role: wanted.role.clone(), reason }
+            }
+            slipway_aws::Error::Failed { action, reason } => Self::Failed { action, reason },
+        }
     }
 }
 
