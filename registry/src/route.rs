@@ -87,10 +87,12 @@ pub(crate) fn upload_id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|_| Error::UploadUnknown)
 }
 
-/// What stands after `/manifests/`.
+/// What stands after `/manifests/`: how a manifest is named in its repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reference {
+pub enum Reference {
+    /// By its digest.
     Digest(Digest),
+    /// By a tag.
     Tag(Tag),
 }
 

@@ -20,7 +20,7 @@ use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bus, bucket};
 use slipway_domain::job::{Effect, JobEvent, JobRecord, JobState};
 use slipway_domain::lease::Lease;
-use slipway_domain::message::{ControlMessage, EventMessage};
+use slipway_domain::message::{ControlMessage, EventMessage, JobMessage};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{AttemptNumber, JobId, Region, WorkerId};
 use slipway_runtime::telemetry;
@@ -164,11 +164,7 @@ impl Settler {
         if let Some(wait) = not_before.and_then(|time| remaining(time, Timestamp::now())) {
             return Ok(Left::LookAgain(wait));
         }
-        let Some(snapshot) = self.spec(record) else { return Ok(Left::Nothing) };
-        let limit = self.time_limit.as_secs();
-        let Some(message) = record.message(&snapshot.source, limit) else {
-            return Ok(Left::Nothing);
-        };
+        let Some(message) = self.message(record) else { return Ok(Left::Nothing) };
         let queue = self.bus.jobs();
         if Timestamp::now().duration_since(record.updated_at) > REMEMBERED {
             // The queue no longer knows by itself that it has had the message; the
@@ -194,13 +190,19 @@ impl Settler {
     /// # Errors
     /// [`Error::Dispatch`].
     pub async fn dispatch_again(&self, record: &JobRecord) -> Result<(), Error> {
-        let Some(snapshot) = self.spec(record) else { return Ok(()) };
-        let limit = self.time_limit.as_secs();
-        let Some(message) = record.message(&snapshot.source, limit) else { return Ok(()) };
+        let Some(message) = self.message(record) else { return Ok(()) };
         let queue = self.bus.jobs();
         let published =
             queue.publish_again(&record.region, record.class, record.kind, record.id, &message);
         published.instrument(trace::dispatch(record)).await.map_err(Error::Dispatch)
+    }
+
+    /// What wakes a worker for the waiting attempt.
+    fn message(&self, record: &JobRecord) -> Option<JobMessage> {
+        let snapshot = self.spec(record)?;
+        let message = record.message(&snapshot.source, self.time_limit.as_secs())?;
+        let registries = self.view.fleet().registries(&record.region);
+        Some(JobMessage { registries, ..message })
     }
 
     /// Takes a cancelled job from the queue and from whoever holds it.

@@ -51,6 +51,10 @@ pub struct File {
     /// `host:port` under which clients in the region reach the registry routes.
     /// Default: the address listened on.
     pub advertise: Option<String>,
+    /// Further `host:port` of the region's registry, such as that of a `slipway
+    /// registry`: images there are read from the region's store.
+    #[serde(default)]
+    pub registry_names: Vec<String>,
     /// File of the identities that open registry credentials, one per line; made
     /// with a first one if absent, and shared by the region's workers if they
     /// can. Without it the worker uses no registry credentials.
@@ -160,6 +164,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Address of the registry routes for others, if it is another.
     pub advertise: Option<String>,
+    /// Further `host:port` of the region's registry.
+    pub registry_names: Vec<String>,
     /// File of the identities that open registry credentials.
     pub identity_file: Option<PathBuf>,
     /// The registry routes over TLS; only with `advertise`.
@@ -240,6 +246,7 @@ impl TryFrom<File> for Config {
             listen: file.listen,
             metrics_listen: file.metrics_listen,
             advertise: file.advertise,
+            registry_names: file.registry_names,
             identity_file: file.identity_file,
             ecr,
             tls: file.tls,

@@ -32,7 +32,8 @@ impl Executor for Executors {
             JobSpec::Build(_) => self.builder.execute(job, log).await,
             JobSpec::Pull(spec) => {
                 let credentials = JobCredentials::new(self.vault.clone(), job.job);
-                self.puller.pull(job.organization, spec, &credentials, log).await
+                let names = &job.registries;
+                self.puller.pull(job.organization, spec, names, &credentials, log).await
             }
         }
     }
@@ -54,7 +55,8 @@ impl Executor for SimulatedBuilds {
             JobSpec::Build(_) => self.simulated.execute(job, log).await,
             JobSpec::Pull(spec) => {
                 let credentials = JobCredentials::new(self.vault.clone(), job.job);
-                self.puller.pull(job.organization, spec, &credentials, log).await
+                let names = &job.registries;
+                self.puller.pull(job.organization, spec, names, &credentials, log).await
             }
         }
     }

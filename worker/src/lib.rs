@@ -17,6 +17,7 @@ mod executors;
 mod lease;
 mod log;
 mod metrics;
+mod names;
 mod presence;
 mod pull;
 mod serve;
@@ -44,6 +45,7 @@ use contexts::Contexts;
 use credentials::Vault;
 use executors::{Executors, SimulatedBuilds};
 use metrics::Metrics;
+use names::RegistryNames;
 use presence::Presence;
 use pull::{Limits, Puller};
 use simulated::Simulated;
@@ -138,7 +140,8 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         }
         config::Executor::Simulated(plan) => {
             let (plan, registry) = (plan.clone(), server.registry);
-            let puller = puller(&config, registries.clone(), &store, &registry, &metrics);
+            let names = RegistryNames::new(&config, address);
+            let puller = puller(&config, registries.clone(), &store, &registry, &metrics, names);
             let simulated = Simulated { plan, store, registry };
             let executor = simulating(simulated, puller, vault.clone());
             (executor, "simulated".to_owned())
@@ -173,13 +176,16 @@ struct Parts {
 
 fn executors(config: &Config, parts: Parts, server: serve::Server, vault: Arc<Vault>) -> Executors {
     let source = parts.registries.clone();
-    let puller = puller(config, parts.registries, &parts.store, &server.registry, &parts.metrics);
+    let names = RegistryNames::new(config, server.address);
+    let (store, registry, metrics) = (&parts.store, &server.registry, &parts.metrics);
+    let puller = puller(config, parts.registries, store, registry, metrics, names.clone());
     let builder = Builder {
         client: parts.client,
         contexts: parts.contexts,
         store: parts.store,
         address: server.address,
         registry: server.registry,
+        names,
         grants: server.grants,
         source,
         vault: vault.clone(),
@@ -203,10 +209,11 @@ fn puller(
     store: &Store,
     registry: &slipway_registry::Registry,
     metrics: &Metrics,
+    names: RegistryNames,
 ) -> Puller {
     let limits = Limits { at_once: config.layers_at_once, ..Limits::default() };
     let (store, registry, metrics) = (store.clone(), registry.clone(), metrics.clone());
-    Puller { source, store, registry, limits, metrics }
+    Puller { source, store, registry, names, limits, metrics }
 }
 
 async fn connect_buildkit(endpoint: &Endpoint) -> Result<(Client, String), Error> {

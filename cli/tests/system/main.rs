@@ -23,6 +23,7 @@ mod loadtest;
 mod logs;
 mod power;
 mod pulls;
+mod pushed;
 mod registry;
 mod telemetry;
 mod uploads;

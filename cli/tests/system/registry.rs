@@ -20,7 +20,7 @@ async fn ask(cluster: &Cluster, key: &str, query: &str) -> reqwest::Response {
     reqwest::Client::new().get(url).bearer_auth(key).send().await.unwrap()
 }
 
-async fn push_access(cluster: &Cluster) -> RegistryPushAccess {
+pub async fn push_access(cluster: &Cluster) -> RegistryPushAccess {
     let answer = ask(cluster, &cluster.key, "?regionId=us").await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["cache-control"], "no-store");
@@ -28,7 +28,7 @@ async fn push_access(cluster: &Cluster) -> RegistryPushAccess {
 }
 
 /// The docker client of the dev stack's engine, with a login of its own.
-fn docker(config: &Path, arguments: &[&str]) -> Result<String, String> {
+pub fn docker(config: &Path, arguments: &[&str]) -> Result<String, String> {
     let socket = stack::buildkit_endpoint();
     let socket = socket.strip_prefix("docker://").expect("the dev stack's BuildKit is an engine");
     let mut command = Command::new("docker");
@@ -36,11 +36,11 @@ fn docker(config: &Path, arguments: &[&str]) -> Result<String, String> {
     finish(command.args(arguments))
 }
 
-fn skopeo(arguments: &[&str]) -> Result<String, String> {
+pub fn skopeo(arguments: &[&str]) -> Result<String, String> {
     finish(Command::new("skopeo").arg("--insecure-policy").args(arguments))
 }
 
-fn finish(command: &mut Command) -> Result<String, String> {
+pub fn finish(command: &mut Command) -> Result<String, String> {
     let output = command.output().expect("docker and skopeo are there: run `make deps`");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }

@@ -159,6 +159,7 @@ impl Watcher {
                 class: job.class,
                 spec: snapshot.source.clone(),
                 contexts: job.contexts.clone(),
+                registries: vec![],
                 time_limit_seconds: LIMIT,
             };
             let queue = self.bus.jobs();

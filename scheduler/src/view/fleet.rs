@@ -1,6 +1,6 @@
 //! Workers and the leases that they hold, over all regions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use slipway_domain::lease::Lease;
 use slipway_domain::worker::WorkerRecord;
@@ -52,6 +52,14 @@ impl Fleet {
     pub fn registry(&self, region: &Region) -> Option<&str> {
         let mut here = self.workers.values().filter(|worker| worker.region == *region);
         here.next().map(|worker| worker.registry.as_str())
+    }
+
+    /// `host:port` of all registry routes of the region's live workers, each once.
+    #[must_use]
+    pub fn registries(&self, region: &Region) -> Vec<String> {
+        let here = self.workers.values().filter(|worker| worker.region == *region);
+        let names: BTreeSet<&String> = here.map(|worker| &worker.registry).collect();
+        names.into_iter().cloned().collect()
     }
 
     /// The lease of a job, if there is one.

@@ -39,6 +39,10 @@ pub struct JobMessage {
     /// empty if nobody knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contexts: Vec<Digest>,
+    /// Under which `host:port` clients know the region's registry now: images there
+    /// are the region's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<String>,
     /// Seconds that the attempt may take.
     pub time_limit_seconds: u64,
 }

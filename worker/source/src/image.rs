@@ -1,15 +1,15 @@
 //! From a tag or digest to one platform's manifest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use slipway_oci::{
-    Descriptor, Digest, Document, ImageConfig, Index, Manifest, MediaType, Platform, Verifier,
+    Descriptor, Digest, Document, ImageConfig, Manifest, MediaType, Platform, Verifier,
 };
 
 use crate::body;
 use crate::error::Error;
+use crate::rules;
 use crate::session::Session;
 
 /// Documents that are understood, the better ones first.
@@ -51,14 +51,7 @@ impl Session {
         let (fetched, index) = match &fetched.document {
             Document::Manifest(_) => (fetched, None),
             Document::Index(index) => {
-                let chosen = choose(index, platform)?;
-                if chosen.media_type.is_index() {
-                    return Err(Error::NestedIndex(chosen.digest.into()));
-                }
-                if !chosen.media_type.is_manifest() {
-                    let (what, media_type) = (chosen.digest.to_string(), chosen.media_type.clone());
-                    return Err(Error::Artifact { what, media_type });
-                }
+                let chosen = rules::choose(index, platform)?;
                 let named = Reference::Descriptor(chosen.clone().into());
                 (self.document(&named).await?, Some(fetched.digest))
             }
@@ -67,7 +60,7 @@ impl Session {
         let Document::Manifest(manifest) = document else {
             return Err(Error::NestedIndex(digest.into()));
         };
-        check(&digest, &manifest)?;
+        rules::check(&digest, &manifest)?;
         Ok(Image { digest, media_type, bytes, manifest: *manifest, index })
     }
 
@@ -140,17 +133,7 @@ impl Session {
             return Err(Error::DocumentTooLarge { what, limit });
         }
         let bytes = self.blob_bytes(descriptor).await?;
-        let config = ImageConfig::parse(&bytes)
-            .map_err(|source| Error::ImageConfig { digest: descriptor.digest.into(), source })?;
-        if !config.platform().satisfies(platform) {
-            let (wanted, offered) = (platform.clone(), vec![config.platform()]);
-            return Err(Error::Platform { wanted, offered });
-        }
-        let (layers, diff_ids) = (image.manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            let text = format!("its manifest lists {layers} layers, its config {diff_ids}");
-            return Err(Error::Inconsistent(text));
-        }
+        let config = rules::read_config(image, platform, &bytes)?;
         Ok((bytes, config))
     }
 }
@@ -176,94 +159,5 @@ impl Reference {
     fn name(&self, repository: &str) -> String {
         let separator = if matches!(self, Self::Tag(_)) { ':' } else { '@' };
         format!("{repository}{separator}{}", self.path())
-    }
-}
-
-/// The image for `wanted`. One for the plain architecture is better than one
-/// that needs a later processor; an index of a single image may say nothing.
-fn choose<'a>(index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor, Error> {
-    let images = || index.manifests.iter().filter(|one| !one.is_attestation());
-    let fitting = images().filter_map(|one| {
-        let platform = one.platform.as_ref().filter(|platform| platform.satisfies(wanted))?;
-        Some((platform.variant != wanted.variant, one))
-    });
-    let best = fitting.min_by_key(|(is_other_variant, _)| *is_other_variant);
-    if let Some((_, best)) = best {
-        return Ok(best);
-    }
-    let mut unnamed = images().filter(|one| one.platform.is_none());
-    match (unnamed.next(), unnamed.next(), index.platforms().next()) {
-        (Some(only), None, None) => Ok(only),
-        _ => Err(Error::Platform {
-            wanted: wanted.clone(),
-            offered: index.platforms().cloned().collect(),
-        }),
-    }
-}
-
-fn check(digest: &Digest, manifest: &Manifest) -> Result<(), Error> {
-    if !manifest.is_image() {
-        let media_type =
-            manifest.artifact_type.clone().unwrap_or_else(|| manifest.config.media_type.clone());
-        return Err(Error::Artifact { what: digest.to_string(), media_type });
-    }
-    let mut sizes = BTreeMap::from([(manifest.config.digest, manifest.config.size)]);
-    for layer in &manifest.layers {
-        if layer.media_type.is_foreign_layer() {
-            return Err(Error::ForeignLayer(layer.digest.into()));
-        }
-        if !layer.media_type.is_layer() {
-            let (digest, media_type) = (layer.digest.into(), layer.media_type.clone());
-            return Err(Error::LayerType { digest, media_type });
-        }
-        if *sizes.entry(layer.digest).or_insert(layer.size) != layer.size {
-            let text = format!("`{}` is listed with two sizes", layer.digest);
-            return Err(Error::Inconsistent(text));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn entry(platform: Option<&str>, size: u64) -> Descriptor {
-        let mut entry = Descriptor::new(MediaType::OciManifest, Digest::sha256(""), size);
-        entry.platform = platform.map(|text| text.parse().unwrap());
-        entry
-    }
-
-    fn chosen(entries: &[Descriptor]) -> Result<u64, Error> {
-        let index = Index {
-            schema_version: 2,
-            media_type: None,
-            artifact_type: None,
-            manifests: entries.to_vec(),
-            subject: None,
-            annotations: None,
-        };
-        choose(&index, &Platform::linux_amd64()).map(|one| one.size)
-    }
-
-    #[test]
-    fn the_plain_architecture_is_preferred() {
-        let arm = entry(Some("linux/arm64"), 1);
-        let late = entry(Some("linux/amd64/v3"), 2);
-        let plain = entry(Some("linux/amd64"), 3);
-        assert_eq!(chosen(&[arm.clone(), late.clone(), plain]).unwrap(), 3);
-        assert_eq!(chosen(&[arm.clone(), late]).unwrap(), 2);
-        let text = chosen(&[arm.clone(), entry(Some("windows/amd64"), 4)]).unwrap_err().to_string();
-        let wanted = "the image is not made for linux/amd64: it is for linux/arm64, windows/amd64";
-        assert_eq!(text, wanted);
-        assert!(chosen(&[arm, entry(None, 5)]).is_err());
-    }
-
-    #[test]
-    fn a_single_image_without_a_platform_is_looked_at() {
-        assert_eq!(chosen(&[entry(None, 5)]).unwrap(), 5);
-        assert!(chosen(&[entry(None, 5), entry(None, 6)]).is_err());
-        assert!(chosen(&[]).unwrap_err().to_string().ends_with("no platform that it names"));
     }
 }

@@ -24,6 +24,7 @@ mod image;
 mod location;
 mod reason;
 mod retry;
+pub mod rules;
 mod session;
 
 pub use blob::BlobStream;

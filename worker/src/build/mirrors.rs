@@ -1,4 +1,5 @@
-//! Which of a build's images come from a mirror.
+//! Which of a build's images come from elsewhere than the Dockerfile says: from a
+//! mirror, or, those of the region's own registry, from this worker.
 //!
 //! As with pulls, a mirror is asked before the registry that the Dockerfile names,
 //! and only for what it has: BuildKit follows one place and never tries another.
@@ -10,7 +11,7 @@ use slipway_source::{Client, CredentialSource};
 /// Where a build's images come from.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// Images as they are really asked for.
+    /// Images as they are really asked for in other registries.
     pub(super) images: Vec<ImageReference>,
     /// What BuildKit has to be told for that.
     pub(super) mirrored: Vec<Mirrored>,
@@ -36,6 +37,14 @@ impl Places {
             }
         }
         places
+    }
+
+    /// With images of the region's registry, which `here` has.
+    pub(super) fn with_own(mut self, images: Vec<ImageReference>, here: &str) -> Self {
+        let elsewhere = images.into_iter().filter(|image| image.domain() != here);
+        let redirected = elsewhere.map(|image| Mirrored { image, mirror: here.to_owned() });
+        self.mirrored.extend(redirected);
+        self
     }
 }
 

@@ -23,9 +23,10 @@ use slipway_buildkit::{
 };
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
+use slipway_domain::organization::GENERAL_REPOSITORY;
 use slipway_domain::spec::{BuildSpec, JobKind, JobSpec};
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
-use slipway_oci::{Digest, MediaType, Platform, RepositoryName};
+use slipway_oci::{Digest, ImageReference, MediaType, Platform, RepositoryName};
 use slipway_registry::{Access, Grant, ManifestReader, Registry, Scope, StaticAuthorizer};
 use slipway_runtime::telemetry::trace;
 
@@ -34,6 +35,7 @@ use crate::contexts::{Contexts, Offer};
 use crate::credentials::{ImageCredentials, JobCredentials};
 use crate::log::LogSink;
 use crate::metrics::{Metrics, Phase};
+use crate::names::RegistryNames;
 use access::{ImageAccess, of_credentials};
 use failure::{of_build, of_context, of_image, of_store};
 use mirrors::Places;
@@ -54,6 +56,8 @@ pub struct Builder {
     pub address: SocketAddr,
     /// The registry routes to which BuildKit pushes.
     pub registry: Registry,
+    /// What the region's registry is called.
+    pub names: RegistryNames,
     /// Rights of running builds.
     pub grants: Arc<StaticAuthorizer>,
     /// Other registries, with their mirrors.
@@ -146,11 +150,15 @@ impl Builder {
         Ok((digest, steps))
     }
 
-    /// Where the images are that the Dockerfile takes from other registries.
+    /// Where the images are that the Dockerfile takes. Those of the region's registry
+    /// come from this worker, which alone knows the password of the build.
     async fn places(&self, job: &JobMessage, spec: &BuildSpec, platform: &Platform) -> Places {
         let images = images::images(&spec.dockerfile, &spec.build_args);
+        let is_own = |image: &ImageReference| self.names.has(image.domain(), &job.registries);
+        let (own, others) = images.into_iter().partition(is_own);
         let credentials = JobCredentials::new(self.vault.clone(), job.job);
-        Places::find(&self.source, images, platform, &credentials).await
+        let places = Places::find(&self.source, others, platform, &credentials).await;
+        places.with_own(own, &self.address.to_string())
     }
 
     /// Credentials for the registries that are really asked.
@@ -251,12 +259,17 @@ fn repository() -> Result<RepositoryName, Failure> {
     name.map_err(|_| Failure::new(FailureKind::Internal, "the repository's name is not valid"))
 }
 
-/// Images of our registries, whatever their host, are for their organization.
+/// Images of our registries, whatever their host, are for their organization; but
+/// general ones are for all.
 fn image_rules(organization: OrganizationId) -> Vec<ImageRule> {
     let any = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
     let rule =
-        |is_allowed, first: &str| ImageRule { is_allowed, pattern: format!("[^/]+/{first}/.*") };
-    vec![rule(false, any), rule(true, &organization.to_string())]
+        |is_allowed, path: String| ImageRule { is_allowed, pattern: format!("[^/]+/{path}") };
+    vec![
+        rule(false, format!("{any}/.*")),
+        rule(true, format!("{any}/{GENERAL_REPOSITORY}([:@].*)?$")),
+        rule(true, format!("{organization}/.*")),
+    ]
 }
 
 /// How many of the Dockerfile's steps ran or came from the cache.

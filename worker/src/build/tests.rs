@@ -32,6 +32,9 @@ impl ImageCredentials for Nothing {
     }
 }
 
+/// What the region's registry is called.
+const OWN: &str = "registry.test:5000";
+
 struct Bench {
     builder: Builder,
     metrics: Arc<Metrics>,
@@ -63,6 +66,7 @@ async fn bench_with(source: slipway_source::Config, vault: Arc<dyn ImageCredenti
         store,
         address,
         registry,
+        names: [address.to_string(), OWN.to_owned()].into_iter().collect(),
         grants,
         source,
         vault,
@@ -91,6 +95,7 @@ fn job(organization: u128, dockerfile: &str) -> JobMessage {
             platform: "linux/amd64".into(),
         }),
         contexts: vec![],
+        registries: vec![],
         time_limit_seconds: 60,
     }
 }

@@ -2,7 +2,7 @@
 
 use slipway_domain::Failure;
 use slipway_domain::failure::FailureKind;
-use slipway_registry::DepositError;
+use slipway_registry::{DepositError, LookupError};
 use slipway_runtime::telemetry::chain;
 use slipway_source::{Error, Fault};
 
@@ -50,5 +50,10 @@ pub(super) fn of_store(error: slipway_blobstore::Error) -> Failure {
 
 /// Why the region's repository did not take the image.
 pub(super) fn of_deposit(error: DepositError) -> Failure {
+    Failure::new(FailureKind::StoreUnavailable, chain(&error))
+}
+
+/// Why the region's registry could not be read.
+pub(super) fn of_lookup(error: LookupError) -> Failure {
     Failure::new(FailureKind::StoreUnavailable, chain(&error))
 }

@@ -7,6 +7,8 @@
 
 mod failure;
 mod limits;
+mod origin;
+mod own;
 mod progress;
 mod proof;
 #[cfg(test)]
@@ -19,12 +21,15 @@ use slipway_domain::spec::{JobKind, PullSpec};
 use slipway_domain::{BuiltImage, Failure, OrganizationId};
 use slipway_oci::{Descriptor, Digest, ImageConfig, ImageReference, Platform, Verifier};
 use slipway_registry::{DepositError, Registry};
-use slipway_source::{Client, CredentialSource, Image, Pull};
+use slipway_source::{Client, CredentialSource, Image};
 
 use crate::log::LogSink;
 use crate::metrics::{Metrics, Phase};
+use crate::names::RegistryNames;
 use failure::{of_deposit, of_source, of_store};
 pub(crate) use limits::Limits;
+use origin::Origin;
+use own::Shelf;
 use progress::Progress;
 use transfer::Transfer;
 
@@ -39,6 +44,8 @@ pub(crate) struct Puller {
     pub(crate) store: Store,
     /// The region's registry over that store.
     pub(crate) registry: Registry,
+    /// What that registry is called.
+    pub(crate) names: RegistryNames,
     /// Bounds of one pull.
     pub(crate) limits: Limits,
     /// What is counted.
@@ -47,52 +54,47 @@ pub(crate) struct Puller {
 
 impl Puller {
     /// Brings the image of `spec` into the repository of `organization`, which
-    /// has `credentials` for registries.
+    /// has `credentials` for registries; `registries` are further names of the
+    /// region's own.
     /// Dropping the future stops the work, and nothing of it is visible then.
     pub(crate) async fn pull(
         &self,
         organization: OrganizationId,
         spec: &PullSpec,
+        registries: &[String],
         credentials: &dyn CredentialSource,
         log: LogSink,
     ) -> Result<BuiltImage, Failure> {
-        let invalid = |error: String| Failure::new(FailureKind::JobInvalid, error);
-        let reference: ImageReference =
-            spec.image.parse().map_err(|error: slipway_oci::error::Reference| {
-                invalid(slipway_runtime::telemetry::chain(&error))
-            })?;
-        let platform: Platform = spec
-            .platform
-            .parse()
-            .map_err(|error: slipway_oci::error::Platform| invalid(error.to_string()))?;
-        let repository = Repository {
-            organization: *organization.as_uuid(),
-            name: crate::build::REPOSITORY.parse().expect("the name of the repository is valid"),
-        };
+        let (reference, platform) = read(spec)?;
         let progress = Progress::new(log);
         let resolving = progress.begin(1, &format!("resolve {reference}")).await;
         let resolve = async {
-            let resolved = self.source.resolve(&reference, &platform, credentials).await;
-            let pull = resolved.map_err(of_source)?;
-            self.limits.check(&pull.image().manifest, spec.max_size)?;
-            let config = pull.config().await.map_err(of_source)?;
-            Ok::<_, Failure>((pull, config))
+            let origin = if self.names.has(reference.domain(), registries) {
+                let shelf = Shelf { registry: &self.registry, organization, reference: &reference };
+                Origin::Own(shelf.find(&platform).await?)
+            } else {
+                let found = self.source.resolve(&reference, &platform, credentials).await;
+                Origin::Elsewhere(found.map_err(of_source)?)
+            };
+            self.limits.check(&origin.image().manifest, spec.max_size)?;
+            let config = origin.config(&platform).await?;
+            Ok::<_, Failure>((origin, config))
         };
         let resolved = self.metrics.timed(JobKind::Pull, Phase::Resolve, resolve).await;
-        let (pull, (config_bytes, config)) = resolved?;
-        resolving.end(&summary(&pull, &platform)).await;
+        let (origin, (config_bytes, config)) = resolved?;
+        resolving.end(&summary(&origin, &platform)).await;
 
         let transfer = Transfer {
-            pull: pull.clone(),
+            origin: origin.clone(),
             store: self.store.clone(),
             registry: self.registry.clone(),
-            repository,
+            repository: repository(organization),
             progress,
             metrics: self.metrics.clone(),
         };
-        let layers = distinct(&pull.image().manifest.layers);
+        let layers = distinct(&origin.image().manifest.layers);
         let counts = self.bring(&transfer, &layers, config_bytes).await?;
-        Ok(built(pull.image(), &config, counts))
+        Ok(built(origin.image(), &config, counts))
     }
 
     /// Layers, image config, manifest, in this order. What a sweep of the pool
@@ -107,7 +109,7 @@ impl Puller {
         loop {
             let fetch = transfer.layers(layers.to_vec(), self.limits.at_once);
             let counts = self.metrics.timed(JobKind::Pull, Phase::Fetch, fetch).await?;
-            self.store_config(&transfer.pull, config.clone()).await?;
+            self.store_config(transfer.origin.image(), config.clone()).await?;
             let publish = transfer.publish(layers);
             match self.metrics.timed(JobKind::Pull, Phase::Publish, publish).await {
                 Ok(()) => return Ok(counts),
@@ -120,12 +122,32 @@ impl Puller {
         }
     }
 
-    async fn store_config(&self, pull: &Pull, bytes: bytes::Bytes) -> Result<(), Failure> {
-        let config = &pull.image().manifest.config;
+    async fn store_config(&self, image: &Image, bytes: bytes::Bytes) -> Result<(), Failure> {
+        let config = &image.manifest.config;
         let body = futures::stream::iter([Ok::<_, std::io::Error>(bytes)]);
         let verifier = Verifier::new(config.digest).size(config.size);
         let stored = self.store.put_stream(&ObjectKey::Blob(config.digest), body, verifier).await;
         stored.map(|_| ()).map_err(of_store)
+    }
+}
+
+/// The image and platform that a job asks for.
+fn read(spec: &PullSpec) -> Result<(ImageReference, Platform), Failure> {
+    let invalid = |error: String| Failure::new(FailureKind::JobInvalid, error);
+    let reference = spec.image.parse().map_err(|error: slipway_oci::error::Reference| {
+        invalid(slipway_runtime::telemetry::chain(&error))
+    })?;
+    let platform = spec.platform.parse();
+    let platform =
+        platform.map_err(|error: slipway_oci::error::Platform| invalid(error.to_string()))?;
+    Ok((reference, platform))
+}
+
+/// Where an organization's snapshots lie.
+fn repository(organization: OrganizationId) -> Repository {
+    Repository {
+        organization: *organization.as_uuid(),
+        name: crate::build::REPOSITORY.parse().expect("the name of the repository is valid"),
     }
 }
 
@@ -138,12 +160,12 @@ fn distinct(layers: &[Descriptor]) -> Vec<Descriptor> {
     layers
 }
 
-fn summary(pull: &Pull, platform: &Platform) -> String {
-    let image = pull.image();
+fn summary(origin: &Origin, platform: &Platform) -> String {
+    let image = origin.image();
     format!(
         "{} for {platform} from {}: {} layers, {}",
         image.digest,
-        pull.host(),
+        origin.host(),
         image.manifest.layers.len(),
         progress::bytes(image.manifest.compressed_size())
     )

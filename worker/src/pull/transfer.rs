@@ -1,4 +1,4 @@
-//! From the source registry to the pool, several layers at once.
+//! From where an image is to the pool, several layers at once.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use slipway_blobstore::{ObjectKey, Repository, Store};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::failure::{of_deposit, of_store};
+use super::origin::Origin;
 use super::progress::{Meter, Progress};
 use super::proof;
 use crate::metrics::Metrics;
@@ -21,7 +22,7 @@ const LINKS: usize = 16;
 /// One image on its way. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Transfer {
-    pub(super) pull: Pull,
+    pub(super) origin: Origin,
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) repository: Repository,
@@ -82,22 +83,28 @@ impl Transfer {
     /// Brings one layer into the pool. Whether it was there.
     async fn layer(&self, layer: Descriptor) -> Result<bool, Failure> {
         let meter = self.progress.layer(&layer).await;
-        let is_known = self.is_known(&layer).await?;
-        if is_known {
-            tracing::Span::current().record("result", "known");
-            meter.known().await;
-        } else {
-            meter.fetching().await;
-            self.fetch(&layer, &meter).await?;
-            tracing::Span::current().record("result", "fetched");
-            meter.done().await;
+        let lacking = match &self.origin {
+            Origin::Own(own) => own.demand(&layer).await.map(|()| None)?,
+            Origin::Elsewhere(pull) => (!self.is_known(pull, &layer).await?).then_some(pull),
+        };
+        match lacking {
+            None => {
+                tracing::Span::current().record("result", "known");
+                meter.known().await;
+            }
+            Some(pull) => {
+                meter.fetching().await;
+                self.fetch(pull, &layer, &meter).await?;
+                tracing::Span::current().record("result", "fetched");
+                meter.done().await;
+            }
         }
-        Ok(is_known)
+        Ok(lacking.is_none())
     }
 
     /// Whether the layer need not be fetched: the organization has it, or the
     /// pool has it and the source has shown that it has it, too.
-    async fn is_known(&self, layer: &Descriptor) -> Result<bool, Failure> {
+    async fn is_known(&self, pull: &Pull, layer: &Descriptor) -> Result<bool, Failure> {
         if self.registry.has_blob(&self.repository, layer).await.map_err(of_deposit)? {
             return Ok(true);
         }
@@ -111,12 +118,12 @@ impl Transfer {
         if !self.registry.is_kept(&layer.digest).await.map_err(of_store)? {
             return Ok(false);
         }
-        proof::demand(&self.pull, &self.store, layer).await?;
+        proof::demand(pull, &self.store, layer).await?;
         Ok(true)
     }
 
-    async fn fetch(&self, layer: &Descriptor, meter: &Meter) -> Result<(), Failure> {
-        let body = self.pull.blob(layer).inspect(|chunk| {
+    async fn fetch(&self, pull: &Pull, layer: &Descriptor, meter: &Meter) -> Result<(), Failure> {
+        let body = pull.blob(layer).inspect(|chunk| {
             if let Ok(chunk) = chunk {
                 meter.add(chunk.len());
                 self.metrics.pulled(chunk.len() as u64);
@@ -136,7 +143,7 @@ impl Transfer {
 
     /// Makes the image visible: the links of its blobs, then its manifest.
     pub(super) async fn publish(&self, layers: &[Descriptor]) -> Result<(), DepositError> {
-        let image = self.pull.image();
+        let image = self.origin.image();
         let step = self.progress.begin(3, "publish").await;
         let mut blobs = layers.to_vec();
         blobs.push(image.manifest.config.clone());

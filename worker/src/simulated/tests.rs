@@ -30,6 +30,7 @@ fn job(number: u128, attempt: u32) -> JobMessage {
             platform: "linux/amd64".into(),
         }),
         contexts: vec![],
+        registries: vec![],
         time_limit_seconds: 60,
     }
 }

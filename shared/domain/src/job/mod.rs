@@ -401,7 +401,7 @@ impl JobRecord {
     }
 
     /// The message that wakes a worker for the waiting attempt; none if no
-    /// attempt waits.
+    /// attempt waits. Who sends it adds the region's registries.
     #[must_use]
     pub fn message(&self, spec: &JobSpec, time_limit_seconds: u64) -> Option<JobMessage> {
         let JobState::Queued { attempt, .. } = self.state else { return None };
@@ -415,6 +415,7 @@ impl JobRecord {
             class: self.class,
             spec: spec.clone(),
             contexts: self.contexts.clone(),
+            registries: Vec::new(),
             time_limit_seconds,
         })
     }

@@ -17,6 +17,9 @@ use uuid::Uuid;
 use crate::log::LogSink;
 use crate::pull::{Limits, Puller};
 
+/// What the region's registry is called.
+pub const OWN: &str = "registry.test:5000";
+
 pub struct Bench {
     pub puller: Arc<Puller>,
     pub store: Store,
@@ -60,6 +63,7 @@ impl Bench {
             source: Client::new(source).unwrap(),
             store: store.clone(),
             registry: Registry::new(store.clone(), authorizer, RegistryLimits::default()),
+            names: std::iter::once(OWN.to_owned()).collect(),
             limits: Limits::default(),
             metrics: crate::metrics::Metrics::new(&slipway_runtime::telemetry::no_meter()),
         };
@@ -77,7 +81,7 @@ impl Bench {
         spec: &PullSpec,
     ) -> (Result<BuiltImage, Failure>, Said) {
         let (sink, mut entries) = LogSink::channel();
-        let pull = self.puller.pull(organization(owner), spec, &NoCredentials, sink);
+        let pull = self.puller.pull(organization(owner), spec, &[], &NoCredentials, sink);
         let collect = async {
             let mut said = Said::default();
             while let Some((_, event)) = entries.recv().await {

@@ -9,6 +9,7 @@ mod cancel;
 mod image;
 mod lies;
 mod memory;
+mod own;
 mod real;
 mod shared;
 #[path = "../../../source/tests/registries/upstream.rs"]
