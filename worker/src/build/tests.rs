@@ -239,3 +239,50 @@ async fn a_mirror_is_no_way_around_what_is_denied() {
     assert_eq!(refused.kind, FailureKind::BaseImageUnavailable, "{refused:?}");
     run(&bench, &job(2, &dockerfile)).await.0.unwrap();
 }
+
+/// As a client pushes: skopeo with a login of the build's organization.
+async fn push_own(bench: &Bench, organization: u128, name: &str) {
+    let owner = OrganizationId::from_uuid(Uuid::from_u128(organization));
+    let access = Access {
+        organization: owner,
+        pull: Scope::Everything,
+        push: Scope::Below("push".parse().unwrap()),
+    };
+    let grant = bench.builder.grants.grant(access);
+    let mut command = tokio::process::Command::new("skopeo");
+    command.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]);
+    command.args(["--dest-tls-verify=false", "--dest-creds"]);
+    command.arg(format!("x:{}", grant.secret().expose_secret()));
+    command.arg(format!("docker://{}", stack::base_image()));
+    command.arg(format!("docker://{}/{owner}/push/{name}", bench.builder.address));
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn pushed_images_are_built_upon_under_every_name_of_the_registry() {
+    let bench = bench().await;
+    push_own(&bench, 1, "team/base:1").await;
+    let owner = Uuid::from_u128(1);
+    // Nobody answers at the first two: the worker sends BuildKit to itself.
+    let mut wanted = job(1, "");
+    wanted.registries = vec!["other.test:5001".to_owned()];
+    let here = bench.builder.address.to_string();
+    for host in [OWN, "other.test:5001", &here] {
+        let dockerfile = format!(
+            "FROM {host}/{owner}/push/team/base:1 AS base\nFROM base\n\
+             COPY --from={host}/{owner}/push/team/base:1 /bin/busybox /tool\n\
+             RUN cmp /tool /bin/busybox && echo same {}\n",
+            Uuid::new_v4()
+        );
+        let JobSpec::Build(spec) = &mut wanted.spec else { panic!("no build") };
+        spec.dockerfile.clone_from(&dockerfile);
+        let (image, lines) = run(&bench, &wanted).await;
+        image.unwrap();
+        assert!(lines.iter().any(|line| line.contains(" same ")), "{lines:?}");
+        let mut foreign = job(2, &dockerfile);
+        foreign.registries.clone_from(&wanted.registries);
+        let refused = run(&bench, &foreign).await.0.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::BaseImageUnavailable, "{refused:?}");
+    }
+}
