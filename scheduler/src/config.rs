@@ -13,6 +13,7 @@ use serde::Deserialize;
 use slipway_blobstore::Config as Store;
 use slipway_domain::job::RetryPolicy;
 use slipway_domain::{Class, GpuType, Region};
+use slipway_oci::Platform;
 use slipway_runtime::config::Error;
 
 /// The TOML file of `slipway scheduler`.
@@ -72,6 +73,8 @@ pub struct RegionFile {
     pub classes: Vec<Class>,
     /// Kinds of GPU that it has. Default: those of the workers that are alive.
     pub gpu_types: Option<Vec<GpuType>>,
+    /// The platform of its snapshots. Default: `linux/amd64`.
+    pub platform: Option<String>,
     /// The region's object store: `file:///dir` or `s3://bucket/prefix`.
     pub store: Store,
 }
@@ -207,6 +210,8 @@ pub struct RegionConfig {
     pub classes: Vec<Class>,
     /// Kinds of GPU that it has, if they are listed.
     pub gpu_types: Option<Vec<GpuType>>,
+    /// The platform of its snapshots.
+    pub platform: Platform,
     /// Its object store.
     pub store: Store,
 }
@@ -240,7 +245,8 @@ impl TryFrom<File> for Config {
             let reason = "name at least one server".to_owned();
             return Err(Error::Invalid { key: "nats", reason });
         }
-        let regions = file.regions.into_iter().map(|(name, file)| (name, region(file))).collect();
+        let regions = file.regions.into_iter().map(|(name, file)| Ok((name, region(file)?)));
+        let regions = regions.collect::<Result<_, Error>>()?;
         Ok(Self {
             listen: file.listen,
             metrics_listen: file.metrics_listen,
@@ -263,8 +269,14 @@ impl TryFrom<File> for Config {
     }
 }
 
-fn region(file: RegionFile) -> RegionConfig {
-    RegionConfig { classes: file.classes, gpu_types: file.gpu_types, store: file.store }
+fn region(file: RegionFile) -> Result<RegionConfig, Error> {
+    let RegionFile { classes, gpu_types, platform, store } = file;
+    let platform = platform.map_or_else(|| Ok(Platform::linux_amd64()), |text| text.parse());
+    let platform = platform.map_err(|error: slipway_oci::error::Platform| {
+        let reason = format!("{error}: write it like `linux/amd64` or `linux/arm64`");
+        Error::Invalid { key: "regions.*.platform", reason }
+    })?;
+    Ok(RegionConfig { classes, gpu_types, platform, store })
 }
 
 fn read_key(path: PathBuf) -> Result<SecretString, Error> {
@@ -319,6 +331,7 @@ mod tests {
         requests = 1000
         [regions.us]
         store = "file:///tmp/us"
+        platform = "linux/arm64"
         [regions.us-east-1]
         store = "s3://bucket/us-east-1"
         classes = ["cpu", "gpu"]
@@ -330,6 +343,11 @@ mod tests {
         assert_eq!(config.public_url, None);
         assert_eq!(config.build_time_limit, Duration::from_secs(600));
         assert_eq!(config.regions.len(), 2);
+        let platforms = config.regions.values().map(|region| region.platform.to_string());
+        assert_eq!(platforms.collect::<Vec<_>>(), ["linux/arm64", "linux/amd64"]);
+        let odd = SAMPLE.replace("linux/arm64", "arm64");
+        let error = Config::try_from(toml::from_str::<File>(&odd).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("regions.*.platform"), "{error}");
     }
 
     #[test]

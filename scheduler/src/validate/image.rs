@@ -18,6 +18,7 @@ const MAX_ENTRYPOINT: usize = 16 << 10;
 /// The pull of `image`, which may be at most `max_size` bytes.
 pub(super) fn pull_spec(
     image: String,
+    platform: String,
     entrypoint: Option<Vec<String>>,
     max_size: u64,
 ) -> Result<PullSpec, Error> {
@@ -27,7 +28,7 @@ pub(super) fn pull_spec(
         let text = format!("`entrypoint` is longer than {MAX_ENTRYPOINT} bytes");
         return Err(Error::Malformed(text));
     }
-    Ok(PullSpec { image, platform: "linux/amd64".into(), max_size, entrypoint })
+    Ok(PullSpec { image, platform, max_size, entrypoint })
 }
 
 fn check(image: &str) -> Result<(), Error> {
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     fn refusal(image: &str) -> String {
-        pull_spec(image.into(), None, 1).unwrap_err().to_string()
+        pull_spec(image.into(), "linux/amd64".into(), None, 1).unwrap_err().to_string()
     }
 
     #[test]
@@ -82,7 +83,7 @@ mod tests {
             format!("python@{digest}"),
             format!("python:latest@{digest}"),
         ] {
-            let spec = pull_spec(good.clone(), Some(vec![]), 7).unwrap();
+            let spec = pull_spec(good.clone(), "linux/amd64".into(), Some(vec![]), 7).unwrap();
             assert_eq!((spec.image, spec.max_size, spec.entrypoint), (good, 7, None));
         }
         let text = refusal("localhost:5000/app");
@@ -114,6 +115,6 @@ mod tests {
             assert!(text.contains(reason), "{text}");
         }
         let long = Some(vec!["x".repeat(20_000)]);
-        assert!(pull_spec("a:1".into(), long, 1).is_err());
+        assert!(pull_spec("a:1".into(), "linux/amd64".into(), long, 1).is_err());
     }
 }

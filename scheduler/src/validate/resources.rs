@@ -136,6 +136,7 @@ mod tests {
         let config = RegionConfig {
             classes: vec![Class::Gpu],
             gpu_types: listed.map(<[_]>::to_vec),
+            platform: slipway_oci::Platform::linux_amd64(),
             store: slipway_blobstore::Config::new("memory:///".parse().unwrap()),
         };
         let gpu = |name: &&str| match *name {
