@@ -251,6 +251,20 @@ const scenarios = {
     return { names, totals: [first.total, first.totalPages, second.page] }
   },
 
+  // A snapshot that was taken out of use comes back.
+  async activate(client) {
+    const snapshot = await client.snapshot.create({ name: 'resting', image: told.image })
+    // The client has no call for this; the web console has.
+    const headers = { authorization: `Bearer ${told.key}` }
+    await fetch(`${told.api}/snapshots/${snapshot.id}/deactivate`, { method: 'POST', headers })
+    const resting = await client.snapshot.get('resting')
+    const seen = { resting: shown(resting) }
+    seen.activated = shown(await client.snapshot.activate(resting))
+    seen.again = await failure(() => client.snapshot.activate(resting))
+    await client.snapshot.delete(resting)
+    return seen
+  },
+
   async gpu(client) {
     const at = (regionId) => ({ name: 'gpu', image: told.image, resources: { gpu: 1 }, regionId })
     const elsewhere = await failure(() => client.snapshot.create(at('us')))
