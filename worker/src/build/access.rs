@@ -49,10 +49,17 @@ impl ImageAccess {
     pub(super) fn credentials(&self) -> RegistryCredentials {
         let mut credentials = RegistryCredentials::default();
         for (host, opened) in &self.by_host {
-            if let slipway_source::Credential::Basic { username, password } = &opened.credential {
-                let (username, secret) = (username.clone(), password.clone());
-                credentials.insert(host, Credential { username, secret });
-            }
+            let (username, secret) = match &opened.credential {
+                slipway_source::Credential::Basic { username, password } => {
+                    (username.clone(), password.clone())
+                }
+                // BuildKit takes a secret without a name for a refresh token.
+                slipway_source::Credential::IdentityToken(token) => (String::new(), token.clone()),
+                slipway_source::Credential::Anonymous | slipway_source::Credential::Bearer(_) => {
+                    continue;
+                }
+            };
+            credentials.insert(host, Credential { username, secret });
         }
         credentials
     }

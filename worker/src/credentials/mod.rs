@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use slipway_bus::{Bus, topology};
 use slipway_domain::credential::{
     CredentialKind, CredentialsRequest, CredentialsResponse, Recipient, SealedCredential,
@@ -121,7 +122,7 @@ impl Vault {
                 });
                 let password =
                     opened.map_err(|error| CredentialError::Unavailable(Box::new(error)))?;
-                Credential::Basic { username: sealed.username.clone(), password }
+                by_name(&sealed.username, password)
             }
             (CredentialKind::Basic, None) => {
                 let error = "the registry credential came without its secret".into();
@@ -157,6 +158,15 @@ impl Vault {
 
     fn identities(&self) -> Result<Vec<slipway_seal::Identity>, slipway_seal::Error> {
         self.ring.as_ref().ok_or(slipway_seal::Error::NoIdentity)?.identities()
+    }
+}
+
+/// What a name with a secret is to a registry. The name `<token>` says, as in
+/// Docker's own configuration, that the secret is a refresh token.
+fn by_name(username: &str, secret: SecretString) -> Credential {
+    match username {
+        "<token>" => Credential::IdentityToken(secret),
+        _ => Credential::Basic { username: username.to_owned(), password: secret },
     }
 }
 
@@ -223,5 +233,19 @@ impl CredentialSource for JobCredentials {
         let found = self.vault.for_images(self.job, &[image]).await?;
         let found = found.into_iter().flatten().next();
         Ok(found.map(|opened| opened.credential).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_named_token_is_a_refresh_token() {
+        let named = |name| by_name(name, "secret".to_owned().into());
+        assert!(matches!(named("<token>"), Credential::IdentityToken(_)));
+        for name in ["", "token", "AWS"] {
+            assert!(matches!(named(name), Credential::Basic { username, .. } if username == name));
+        }
     }
 }
