@@ -147,11 +147,17 @@ async fn builds_take_pushed_images_under_the_name_of_every_worker() {
     }
 }
 
-/// The client of the stack's containerd, in a namespace of its own.
+/// containerd's own client, in a namespace of its own: that of the stack's engine, or
+/// the machine's where the stack uses the machine's engine.
 fn ctr(arguments: &[&str]) -> Result<String, String> {
-    let engine = stack::folder();
-    let socket = engine.join("engine-data/containerd.sock");
-    let mut command = Command::new(Path::new(&engine).join("engine/usr/bin/ctr"));
+    let engine = stack::buildkit_endpoint();
+    let engine = engine.strip_prefix("docker://").expect("the dev stack's BuildKit is an engine");
+    let own = Path::new(engine).with_file_name("containerd.sock");
+    let (socket, program) = match own.exists() {
+        true => (own, Path::new(engine).with_file_name("../engine/usr/bin/ctr")),
+        false => ("/run/containerd/containerd.sock".into(), "ctr".into()),
+    };
+    let mut command = Command::new(program);
     command.arg("--address").arg(socket).args(["--namespace", "slipway-test"]);
     finish(command.args(arguments))
 }
