@@ -5,11 +5,12 @@ use slipway_blobstore::ObjectKey;
 use slipway_domain::BuiltImage;
 use slipway_domain::failure::FailureKind;
 use slipway_domain::log::StepStatus;
+use slipway_domain::spec::PullSpec;
 use slipway_oci::{Descriptor, Digest, MediaType, Platform};
 use slipway_registry::ManifestReader;
 use slipway_testkit::{DockerRegistry, RegistryAuth};
 
-use super::bench::{Bench, repository};
+use super::bench::{Bench, repository, spec};
 use super::image::{Content, gzip, noise, tar, zstd};
 
 async fn push(content: &Content, root: &Descriptor, more: &[&str], to: &str) {
@@ -46,7 +47,7 @@ async fn an_image_comes_through_byte_for_byte() {
     let layers = layers(&mut content).await;
     let arm = content.image("linux/arm64", &[]);
     let amd = content.image("linux/amd64", &layers);
-    let index = content.index(&[arm, amd.clone()]);
+    let index = content.index(&[arm.clone(), amd.clone()]);
     let image = format!("{}/team/app:1", registry.address());
     push(&content, &index, &["--all", "--preserve-digests"], &image).await;
 
@@ -70,6 +71,8 @@ async fn an_image_comes_through_byte_for_byte() {
     assert_eq!(read.compressed_size(), built.size);
     // Seven blobs and a config with a link each, and the manifest with one.
     assert_eq!((bench.keys().await.len(), bench.links().await.len()), (18, 9));
+    let other = PullSpec { platform: "linux/arm64".into(), ..spec(&image) };
+    assert_eq!(bench.pull_for(2, &other).await.0.unwrap().digest, arm.digest);
 
     assert_eq!(said.lines[0], format!("#1 resolve {image}"));
     let found =
