@@ -11,6 +11,7 @@ mod create;
 mod debris;
 mod general;
 mod moves;
+mod names;
 mod remove;
 mod share;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use tokio::sync::mpsc;
 
 pub use debris::GRACE;
+pub use names::Naming;
 
 use crate::config::Limits;
 use crate::images::Images;
@@ -44,9 +46,21 @@ pub enum Error {
     /// The organization has a snapshot of this name.
     #[error(
         "Snapshot with name \"{name}\" already exists for this organization: \
-         delete it first, or choose another name"
+         delete it first, choose another name, or ask with `replace`"
     )]
     NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// So many wait to replace the snapshot of this name that one more cannot.
+    #[error("Too many snapshots are being made to replace \"{name}\": wait until one is active")]
+    TooManyReplace {
+        /// The name.
+        name: String,
+    },
+    /// The snapshot of this name is general.
+    #[error("You cannot replace a general snapshot: \"{name}\" is used by other organizations")]
+    GeneralReplaced {
         /// The name.
         name: String,
     },

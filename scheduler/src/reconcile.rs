@@ -2,9 +2,9 @@
 //! will tell.
 //!
 //! Takes no input and is idempotent. It repairs: effects that a crash swallowed,
-//! snapshots that did not hear of their job's move, leases that ended while nobody
-//! watched, messages that the queue lost, and what is left of creations that broke
-//! off.
+//! snapshots that did not hear of their job's move, names that did not move, leases
+//! that ended while nobody watched, messages that the queue lost, and what is left of
+//! creations that broke off.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -67,6 +67,13 @@ async fn look_over(settler: &Settler, alone: &mut Alone) {
         if let Err(error) = ledger.clear(&debris).await {
             let error = slipway_runtime::telemetry::chain(&error);
             tracing::warn!(error, "what was left behind could not be cleared");
+        }
+    }
+    let unsettled = view.records().unsettled_names();
+    for name in unsettled {
+        if let Err(error) = ledger.settle_name(&name).await {
+            let error = slipway_runtime::telemetry::chain(&error);
+            tracing::warn!(error, "a name could not be settled");
         }
     }
     let owing: Vec<JobId> = view.records().owing().collect();

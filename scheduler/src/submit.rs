@@ -13,6 +13,7 @@ use slipway_oci::Digest;
 use uuid::Uuid;
 
 use crate::api::{ApiError, App};
+use crate::ledger::Naming;
 use crate::{trace, validate};
 
 /// Checks a request, stores the snapshot, with its job or on one that does the
@@ -26,6 +27,7 @@ pub async fn submit(
     request: CreateSnapshot,
 ) -> Result<SnapshotRecord, ApiError> {
     let now = Timestamp::now();
+    let naming = if request.replace { Naming::Replace } else { Naming::Take };
     let valid = check(app, &organization, request, now)?;
     let id = SnapshotId::from_uuid(Uuid::now_v7());
     let job = NewJob {
@@ -55,7 +57,7 @@ pub async fn submit(
     });
     let contexts = contexts.unwrap_or_default();
     let job = JobRecord { identity, contexts, ..JobRecord::new(job, now) };
-    let snapshot = app.ledger.create(&snapshot, &job).await?;
+    let snapshot = app.ledger.create(&snapshot, &job, naming).await?;
     tracing::info!(
         job.id = %snapshot.job,
         snapshot.id = %snapshot.id,

@@ -43,7 +43,7 @@ pub fn apply_record(view: &View, change: Change) -> Option<JobId> {
             let value = record(&entry)?;
             let snapshot = match &value {
                 Value::Snapshot(snapshot) => Some(snapshot.id),
-                Value::Job(_) | Value::Name { .. } => None,
+                Value::Job(_) | Value::Name(..) => None,
             };
             let change = Watched::Put(Box::new(value));
             view.change_records(|records| {
@@ -71,7 +71,7 @@ fn record(entry: &Entry) -> Option<Value> {
     let parsed = match Key::parse(&entry.key)? {
         Key::Snapshot(_) => entry.json().map(Value::Snapshot),
         Key::Job(_) => entry.json().map(Value::Job),
-        Key::Name(key) => entry.json().map(|snapshot| Value::Name { key, snapshot }),
+        Key::Name(name) => entry.json().map(|record| Value::Name(name, record)),
     };
     parsed.inspect_err(|error| unreadable(&entry.key, error)).ok()
 }

@@ -98,6 +98,13 @@ pub struct Create {
     /// GPUs of its sandboxes, 0 or 1; 1 builds on a worker of class gpu [default: 0]
     #[arg(long, value_name = "COUNT", help_heading = "Resources")]
     pub gpu: Option<u32>,
+    /// Kind of GPU, such as H100; needs --gpu 1 [default: any that the region has]
+    #[arg(long, value_name = "KIND", requires = "gpu", help_heading = "Resources")]
+    pub gpu_type: Option<String>,
+    /// If the name is taken, keep the old snapshot until the new one is active, then
+    /// delete it; if the new one fails, the old one stays
+    #[arg(long)]
+    pub replace: bool,
     /// Run every step anew instead of taking it from the cache
     #[arg(long)]
     pub no_cache: bool,

@@ -57,6 +57,8 @@ async fn prepare(
         name: args.name.clone(),
         cpu: args.cpu,
         gpu: args.gpu,
+        gpu_type: args.gpu_type.clone().map(|kind| vec![kind]),
+        replace: args.replace,
         memory: args.memory,
         disk: args.disk,
         region_id: args.region.clone(),

@@ -25,5 +25,6 @@ mod power;
 mod pulls;
 mod pushed;
 mod registry;
+mod replace;
 mod telemetry;
 mod uploads;

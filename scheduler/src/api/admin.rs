@@ -31,7 +31,8 @@ pub async fn set_general(
     let record = app.ledger.set_general(parsed, wanted.general).await?;
     app.general.look(&record).await.map_err(|error| ApiError::unavailable(&error))?;
     tracing::info!(snapshot.id = %record.id, general = record.general, "general snapshot set");
-    Ok(Json(present::snapshot(&record, &app.view.fleet(), false)))
+    let replaces = app.view.records().replaced_by(&record);
+    Ok(Json(present::snapshot(&record, replaces, &app.view.fleet(), false)))
 }
 
 /// Query of `can-cleanup-image`.

@@ -109,6 +109,12 @@ impl From<ledger::Error> for ApiError {
             ledger::Error::NameTaken { .. } => {
                 Self::new(StatusCode::CONFLICT, "name_taken", error.to_string())
             }
+            ledger::Error::TooManyReplace { .. } => {
+                Self::new(StatusCode::CONFLICT, "too_many_replace", error.to_string())
+            }
+            ledger::Error::GeneralReplaced { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "general_snapshot", error.to_string())
+            }
             ledger::Error::QuotaExceeded { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "quota_exceeded", error.to_string())
             }

@@ -2,6 +2,7 @@
 
 use slipway_api::own;
 use slipway_api::types::{BuildInfo, Snapshot};
+use slipway_domain::SnapshotId;
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::organization::{GENERAL_REPOSITORY, SNAPSHOTS_REPOSITORY};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
@@ -13,11 +14,17 @@ use crate::view::{Fleet, View};
 /// Bytes of a gibibyte.
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// A snapshot as clients read it. `pending_is_over` is for the one client that
+/// A snapshot as clients read it. `replaces` is the one that has its name, if that
+/// is another. `pending_is_over` is for the one client that
 /// takes `pending` for the end of a build: it is shown `building` or `pulling`
 /// instead.
 #[must_use]
-pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -> Snapshot {
+pub fn snapshot(
+    record: &SnapshotRecord,
+    replaces: Option<SnapshotId>,
+    fleet: &Fleet,
+    pending_is_over: bool,
+) -> Snapshot {
     let image = record.state.image();
     let state = match &record.state {
         SnapshotState::Pending if pending_is_over => match record.source.kind() {
@@ -63,6 +70,7 @@ pub fn snapshot(record: &SnapshotRecord, fleet: &Fleet, pending_is_over: bool) -
         sandbox_class: CONTAINER.to_owned(),
         reference,
         digest: image.map(|image| image.digest.to_string()),
+        replaces: replaces.map(|id| id.to_string()),
         job_id: Some(record.job.to_string()),
     }
 }

@@ -22,7 +22,9 @@ use crate::{activity, logs, submit};
 /// Make a snapshot
 ///
 /// From a Dockerfile or from a registry image. The answer comes at once; a worker
-/// makes the snapshot from now on.
+/// makes the snapshot from now on. With `replace`, a snapshot that has the name keeps
+/// it until the new one is active, and is deleted then; until then the new one is
+/// found by its id.
 #[utoipa::path(post, path = "/snapshots", tag = "snapshots", responses((status = 200, body = Snapshot)))]
 pub async fn create(
     State(app): State<App>,
@@ -32,7 +34,7 @@ pub async fn create(
 ) -> Result<Json<Snapshot>, ApiError> {
     caller.must(Permission::WriteSnapshots)?;
     let record = submit::submit(&app, caller.organization, request).await?;
-    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+    Ok(Json(show(&app, &record, &headers)))
 }
 
 /// List snapshots
@@ -78,7 +80,9 @@ pub async fn list(
     let fleet = app.view.fleet();
     let pending_is_over = pending_is_over(&headers);
     let here = found.into_iter().skip(start).take(limit as usize);
-    let items = here.map(|record| present::snapshot(record, &fleet, pending_is_over)).collect();
+    let show =
+        |record| present::snapshot(record, records.replaced_by(record), &fleet, pending_is_over);
+    let items = here.map(show).collect();
     Ok(Json(PaginatedSnapshots { items, total, page, total_pages: total.div_ceil(limit) }))
 }
 
@@ -95,7 +99,7 @@ pub async fn read(
         let entry = records.visible(&caller.organization, &id_or_name);
         entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value.clone()
     };
-    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+    Ok(Json(show(&app, &record, &headers)))
 }
 
 /// Delete a snapshot
@@ -137,7 +141,7 @@ pub async fn activate(
     caller.not_suspended(&app.view)?;
     app.activity.activate(&record).await?;
     let record = find(&app, &caller, &record.id.to_string())?;
-    Ok(Json(present::snapshot(&record, &app.view.fleet(), pending_is_over(&headers))))
+    Ok(Json(show(&app, &record, &headers)))
 }
 
 /// Deactivate a snapshot
@@ -208,6 +212,11 @@ pub async fn build_logs(
     let lines = lines.take_until(app.shutdown.cancelled_owned());
     let lines = lines.chain(broken_off.filter_map(ready));
     Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+fn show(app: &App, record: &SnapshotRecord, headers: &HeaderMap) -> Snapshot {
+    let replaces = app.view.records().replaced_by(record);
+    present::snapshot(record, replaces, &app.view.fleet(), pending_is_over(headers))
 }
 
 fn find(app: &App, caller: &Caller, id_or_name: &str) -> Result<SnapshotRecord, ApiError> {

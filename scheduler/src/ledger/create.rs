@@ -1,4 +1,4 @@
-//! Creation: the name first, then snapshot and job side by side.
+//! Creation: its place in the record of the name first, then snapshot and job side by side.
 //!
 //! Three writes, each of which may be the last one of a process. Invariants: a
 //! name is one snapshot's, which the record of the name decides; success is
@@ -8,17 +8,17 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use slipway_bus::bucket::{self, Expected};
+use slipway_bus::bucket;
 use slipway_bus::topology::keys;
+use slipway_domain::OrganizationId;
 use slipway_domain::identity::WorkIdentity;
 use slipway_domain::job::JobRecord;
 use slipway_domain::snapshot::SnapshotRecord;
-use slipway_domain::{OrganizationId, SnapshotId};
 use tokio::time::Instant;
 
 use super::debris::GRACE;
-use super::{Error, Ledger};
-use crate::view::Value;
+use super::{Error, Ledger, Naming};
+use crate::view::{Value, name_of};
 
 impl Ledger {
     /// Stores a new snapshot, with its job or on the job that does the same work
@@ -31,11 +31,12 @@ impl Ledger {
         &self,
         snapshot: &SnapshotRecord,
         job: &JobRecord,
+        naming: Naming,
     ) -> Result<SnapshotRecord, Error> {
         self.check_connected()?;
-        let _reserved = self.reserve(snapshot)?;
+        let _reserved = self.reserve(snapshot, naming)?;
         let began = Instant::now();
-        self.take_name(snapshot).await?;
+        self.take_name(snapshot, naming).await?;
         let stored = match &job.identity {
             Some(identity) => self.create_shared(identity, snapshot, job).await,
             None => self.create_records(snapshot, job).await,
@@ -49,6 +50,7 @@ impl Ledger {
         match (stored, created) {
             (Ok(()), Some(created)) => {
                 self.metrics.submitted(job);
+                // Which settles its name, too.
                 self.announce(created.job);
                 Ok((*created).clone())
             }
@@ -88,17 +90,6 @@ impl Ledger {
         self.follow(joined.job).await
     }
 
-    pub(super) async fn take_name(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
-        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
-        match self.records.create(&name, &snapshot.id, None).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_conflict() => {
-                Err(Error::NameTaken { name: snapshot.name.clone() })
-            }
-            Err(source) => Err(Error::Write { what: "a name", source }),
-        }
-    }
-
     pub(super) async fn create_records(
         &self,
         snapshot: &SnapshotRecord,
@@ -119,15 +110,6 @@ impl Ledger {
         Ok(())
     }
 
-    async fn check_name(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
-        let name = keys::snapshot_name(&snapshot.organization, &snapshot.name);
-        let holder = self.read::<SnapshotId>(&name).await?;
-        if holder.is_some_and(|(holder, _)| holder == snapshot.id) {
-            return Ok(());
-        }
-        Err(Error::NameTaken { name: snapshot.name.clone() })
-    }
-
     /// Takes back what was written of a creation that failed. If that fails, too,
     /// the reconciler finishes or sweeps what is left.
     async fn undo(&self, snapshot: &SnapshotRecord, job: &JobRecord) {
@@ -143,7 +125,7 @@ impl Ledger {
                 self.delete(&keys::job(&job.id)).await.map_err(failed)?;
             }
             self.delete(&key).await.map_err(failed)?;
-            self.drop_name(snapshot).await.map_err(failed)
+            self.leave_name(&name_of(snapshot), snapshot.id).await
         }
         .await;
         if let Err(error) = undone {
@@ -159,34 +141,27 @@ impl Ledger {
         }
     }
 
-    /// Gives up a snapshot's name, if it has it.
-    pub(super) async fn drop_name(&self, snapshot: &SnapshotRecord) -> Result<(), bucket::Error> {
-        match self.name_of(snapshot).await? {
-            Some((key, Expected::Revision(revision))) => self.records.delete(&key, revision).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// The record of a snapshot's name with what to expect there, if the name is
-    /// this snapshot's.
-    pub(super) async fn name_of(
+    /// Keeps room for a snapshot until it is stored: requests that come at the
+    /// same time share the quota. (Between replicas it is only approximate.) Who
+    /// is to take the place of one that counts needs none.
+    fn reserve(
         &self,
         snapshot: &SnapshotRecord,
-    ) -> Result<Option<(String, Expected)>, bucket::Error> {
-        let key = keys::snapshot_name(&snapshot.organization, &snapshot.name);
-        let Some(entry) = self.records.get(&key).await? else { return Ok(None) };
-        let is_own = entry.json::<SnapshotId>()? == snapshot.id;
-        Ok(is_own.then_some((key, Expected::Revision(entry.revision))))
-    }
-
-    /// Keeps room for a snapshot until it is stored: requests that come at the
-    /// same time share the quota. (Between replicas it is only approximate.)
-    fn reserve(&self, snapshot: &SnapshotRecord) -> Result<Reserved<'_>, Error> {
+        naming: Naming,
+    ) -> Result<Option<Reserved<'_>>, Error> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.view.records().find(&snapshot.organization, &snapshot.name).is_some() {
-            return Err(Error::NameTaken { name: snapshot.name.clone() });
+        let (is_taken, is_counted) = {
+            let records = self.view.records();
+            let found = records.find(&snapshot.organization, &snapshot.name);
+            (found.is_some(), records.in_use(&name_of(snapshot)) > 0)
+        };
+        match naming {
+            Naming::Take if is_taken => Err(Error::NameTaken { name: snapshot.name.clone() }),
+            Naming::Replace if is_counted => Ok(None),
+            Naming::Take | Naming::Replace => {
+                self.make_room(&mut reserved, &snapshot.organization).map(Some)
+            }
         }
-        self.make_room(&mut reserved, &snapshot.organization)
     }
 
     pub(super) fn make_room(
@@ -195,7 +170,11 @@ impl Ledger {
         organization: &OrganizationId,
     ) -> Result<Reserved<'_>, Error> {
         let limit = self.limits_of(organization).snapshots;
-        let used = self.view.records().usage(organization).map_or(0, |usage| usage.in_use());
+        let used = {
+            let records = self.view.records();
+            let in_use = records.usage(organization).map_or(0, |usage| usage.in_use());
+            in_use.saturating_sub(records.replacing(organization))
+        };
         let waiting = reserved.entry(*organization).or_default();
         if used + *waiting >= limit as usize {
             return Err(Error::QuotaExceeded { limit });

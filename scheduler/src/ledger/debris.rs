@@ -29,13 +29,11 @@ impl Ledger {
     pub async fn clear(&self, debris: &Debris) -> Result<(), Error> {
         match debris {
             Debris::Name(snapshot, name) => {
-                let organization = name.key.split('.').nth(1).and_then(|text| text.parse().ok());
-                let Some(organization) = organization else { return Ok(()) };
-                if self.reload_snapshot(organization, *snapshot).await? {
+                if self.reload_snapshot(name.0, *snapshot).await? {
                     return Ok(());
                 }
                 tracing::warn!(snapshot.id = %snapshot, "a name without its snapshot is given up");
-                ignore_conflict(self.records.delete(&name.key, name.revision).await)
+                self.leave_name(name, *snapshot).await
             }
             Debris::Snapshot(id) => self.complete(*id).await,
             Debris::Job(id) => self.drop_job(*id).await,

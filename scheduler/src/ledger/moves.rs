@@ -63,7 +63,8 @@ impl Ledger {
         }
     }
 
-    /// Has every snapshot that stands on a job reflect the job's record.
+    /// Has every snapshot that stands on a job reflect the job's record, and names
+    /// move to those that became active.
     ///
     /// # Errors
     /// Nothing can be written now.
@@ -80,7 +81,8 @@ impl Ledger {
         };
         let tell =
             |id| self.change_snapshot(id, "a snapshot", |snapshot| snapshot.follow(&job.value));
-        try_join_all(behind.into_iter().map(tell)).await.map(|_| ())
+        try_join_all(behind.into_iter().map(tell)).await?;
+        self.settle_names_of(id).await
     }
 
     /// Cancels a job whose snapshots are all to go.

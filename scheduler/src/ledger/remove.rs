@@ -28,7 +28,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets a removed snapshot for good: its name, if it has it, and its job,
+    /// Forgets a removed snapshot for good: its place in the record of its name, and its job,
     /// if no other snapshot stands on it. Rare enough for a batch.
     ///
     /// # Errors
@@ -38,9 +38,7 @@ impl Ledger {
         let mut batch = Batch::new();
         let key = keys::snapshot(&snapshot.organization, &snapshot.id);
         batch.delete(key, Expected::Revision(revision));
-        if let Some((name, expected)) = self.name_of(snapshot).await.map_err(failed)? {
-            batch.delete(name, expected);
-        }
+        self.batch_leave_name(snapshot, &mut batch).await?;
         if !self.is_shared(snapshot) {
             batch.delete(keys::job(&snapshot.job), Expected::Any);
         }

@@ -2,6 +2,7 @@
 //! nats-server.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod replace;
 mod sharing;
 
 use std::time::Duration;
@@ -165,7 +166,7 @@ async fn eventually(what: &str, probe: impl Fn() -> bool) {
 async fn a_move_whose_snapshot_was_not_told_is_finished_by_the_next_scheduler() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
-    replica(&bus).await.ledger.create(&snapshot, &job).await.unwrap();
+    replica(&bus).await.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     for (event, told) in [(started(), "pulling"), (published(), "active")] {
         // The job moves, and then the process is gone.
         let moved = replica(&bus).await.ledger.apply(job.id, event).await.unwrap();
@@ -183,7 +184,7 @@ async fn an_event_that_comes_again_tells_the_snapshot_what_it_missed() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     let only = replica(&bus).await;
-    only.ledger.create(&snapshot, &job).await.unwrap();
+    only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     only.ledger.apply(job.id, published()).await.unwrap();
     assert_eq!(only.state(snapshot.id), Some("pending"));
     only.ledger.move_job(job.id, published()).await.unwrap();
@@ -195,14 +196,14 @@ async fn a_name_without_its_snapshot_is_given_up() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot).await.unwrap();
+    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
     let next = replica(&bus).await;
-    let taken = next.ledger.create(&snapshot, &job).await.unwrap_err();
+    let taken = next.ledger.create(&snapshot, &job, Naming::Take).await.unwrap_err();
     assert!(matches!(taken, Error::NameTaken { .. }), "{taken}");
     next.repair().await;
     eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
     let (again, job) = new("a");
-    next.ledger.create(&again, &job).await.unwrap();
+    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
 }
 
 #[tokio::test]
@@ -210,7 +211,7 @@ async fn a_snapshot_without_its_job_gets_it() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot).await.unwrap();
+    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
     let key = keys::snapshot(&snapshot.organization, &snapshot.id);
     dying.ledger.records.create(&key, &snapshot, None).await.unwrap();
     let next = replica(&bus).await;
@@ -226,7 +227,7 @@ async fn a_job_without_its_snapshot_is_dropped_and_its_name_free() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot).await.unwrap();
+    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
     dying.ledger.records.create(&keys::job(&job.id), &job, None).await.unwrap();
     let next = replica(&bus).await;
     assert_eq!(next.view.records().debris().len(), 2);
@@ -234,7 +235,7 @@ async fn a_job_without_its_snapshot_is_dropped_and_its_name_free() {
     eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
     assert_eq!(next.job_state(job.id), None);
     let (again, job) = new("a");
-    next.ledger.create(&again, &job).await.unwrap();
+    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
 }
 
 #[tokio::test]
@@ -242,7 +243,7 @@ async fn a_removal_that_broke_off_is_finished_by_the_next_scheduler() {
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     let dying = replica(&bus).await;
-    dying.ledger.create(&snapshot, &job).await.unwrap();
+    dying.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     dying.ledger.move_job(job.id, started()).await.unwrap();
     let remove = |record: &SnapshotRecord| {
         Some(record.apply(record.job, SnapshotEvent::Remove, Timestamp::now()))
@@ -258,7 +259,7 @@ async fn a_removal_that_broke_off_is_finished_by_the_next_scheduler() {
     })
     .await;
     let (again, job) = new("a");
-    next.ledger.create(&again, &job).await.unwrap();
+    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
 }
 
 #[tokio::test]
@@ -268,8 +269,8 @@ async fn a_job_goes_on_while_one_snapshot_wants_it() {
     let (second, _) = new("b");
     let second = SnapshotRecord { job: job.id, ..second };
     let only = replica(&bus).await;
-    only.ledger.create(&first, &job).await.unwrap();
-    only.ledger.take_name(&second).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
+    only.ledger.take_name(&second, Naming::Take).await.unwrap();
     let key = keys::snapshot(&second.organization, &second.id);
     only.ledger.records.create(&key, &second, None).await.unwrap();
     eventually("both stand on it", || only.view.records().followers(job.id).count() == 2).await;
@@ -289,13 +290,13 @@ async fn a_scheduler_that_has_not_heard_of_a_job_asks_for_it() {
     let (late, other) = (replica(&bus).await, replica(&bus).await);
     late.watch.abort();
     let (snapshot, job) = new("a");
-    other.ledger.create(&snapshot, &job).await.unwrap();
+    other.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     other.ledger.move_job(job.id, started()).await.unwrap();
     late.ledger.move_job(job.id, published()).await.unwrap();
     assert_eq!(late.state(snapshot.id), Some("active"));
     // What it knows is behind again; an event is not refused for that.
     let (snapshot, job) = new("b");
-    other.ledger.create(&snapshot, &job).await.unwrap();
+    other.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     late.ledger.follow(job.id).await.unwrap();
     late.ledger.move_job(job.id, started()).await.unwrap();
     let lost = JobEvent::LeaseLost { attempt: attempt() };
@@ -312,7 +313,7 @@ async fn two_schedulers_that_move_the_same_jobs_agree() {
     let (a, b) = (replica(&bus).await, replica(&bus).await);
     let made: Vec<_> = (0..10).map(|n| new(&format!("s{n}"))).collect();
     for (snapshot, job) in &made {
-        a.ledger.create(snapshot, job).await.unwrap();
+        a.ledger.create(snapshot, job, Naming::Take).await.unwrap();
     }
     let runs = made.iter().map(|(snapshot, job)| async {
         let (one, other) = tokio::join!(
@@ -349,8 +350,8 @@ async fn of_two_creations_of_one_name_one_is_refused() {
         let name = format!("s{n}");
         let (first, second) = (new(&name), new(&name));
         let (one, other) = tokio::join!(
-            a.ledger.create(&first.0, &first.1),
-            b.ledger.create(&second.0, &second.1),
+            a.ledger.create(&first.0, &first.1, Naming::Take),
+            b.ledger.create(&second.0, &second.1, Naming::Take),
         );
         assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
         let refused = one.and(other).unwrap_err();
@@ -366,7 +367,7 @@ async fn a_life_stores_eight_messages_in_the_records_and_a_removal_four() {
     let records = bus.bucket(&BucketName::Records);
     let before = records.put("job.mark", "", None).await.unwrap();
     let (snapshot, job) = new("a");
-    only.ledger.create(&snapshot, &job).await.unwrap();
+    only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     only.ledger.move_job(job.id, started()).await.unwrap();
     only.ledger.move_job(job.id, published()).await.unwrap();
     only.ledger.move_job(job.id, JobEvent::LogArchived).await.unwrap();
@@ -434,7 +435,7 @@ async fn an_image_that_cannot_be_looked_for_is_not_made_again() {
         ledger: one.ledger.clone(),
     };
     let (snapshot, job) = new("a");
-    one.ledger.create(&snapshot, &job).await.unwrap();
+    one.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     one.ledger.move_job(job.id, published_as(image)).await.unwrap();
     one.ledger.deactivate(snapshot.id, |_| true).await.unwrap();
     let rests = one.view.records().snapshot(&snapshot.id).unwrap().value.clone();
@@ -478,7 +479,7 @@ async fn what_nobody_uses_for_two_weeks_rests_and_comes_back() {
         Timestamp::now(),
     );
     one.view.accounts_mut().put_organization(organization.clone(), 1);
-    one.ledger.create(&snapshot, &job).await.unwrap();
+    one.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     activity.look_over(days(99)).await;
     assert_eq!(one.state(id), Some("pending"), "only what is active can be idle");
     one.ledger.move_job(job.id, published()).await.unwrap();

@@ -8,6 +8,7 @@ use slipway_runtime::Tasks;
 use tempfile::TempDir;
 
 use super::*;
+use crate::ledger::Naming;
 use crate::ledger::tests::{Replica, new, published, replica, start};
 
 fn settler(bus: &Bus, replica: &Replica, folder: &TempDir) -> Settler {
@@ -38,7 +39,7 @@ async fn the_end_of_a_log_is_stored_after_every_snapshot_has_heard_of_it() {
     let (only, folder) = (replica(&bus).await, tempfile::tempdir().unwrap());
     let settler = settler(&bus, &only, &folder);
     let (snapshot, job) = new("a");
-    only.ledger.create(&snapshot, &job).await.unwrap();
+    only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     // It ends after it was settled, and before its snapshot hears of it.
     only.ledger.apply(job.id, published()).await.unwrap();
     let mut log = bus.logs().follow(&job.region, job.id);
@@ -62,7 +63,7 @@ async fn who_reads_the_end_of_a_log_finds_the_snapshot_as_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let (closing, reading) = (settler(&bus, &a, &folder), settler(&bus, &late, &folder));
     let (snapshot, job) = new("a");
-    late.ledger.create(&snapshot, &job).await.unwrap();
+    late.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
     // This one hears of the log, and of records only when it asks.
     late.watch.abort();
     a.ledger.move_job(job.id, published()).await.unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub use accounts::Accounts;
 pub use credentials::Credentials;
 pub use fleet::Fleet;
-pub use records::{Debris, Entry, Key, Records, Value, Watched};
+pub use records::{Debris, Entry, Key, Name, Records, Value, Watched, name_of};
 
 /// What the scheduler knows. Share it in an `Arc`.
 #[derive(Debug)]

@@ -1,20 +1,26 @@
 //! Snapshots, names and jobs by id.
 
 mod debris;
+mod names;
 #[cfg(test)]
 mod tests;
 mod usage;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use slipway_bus::topology::keys;
 use slipway_domain::job::JobRecord;
+use slipway_domain::snapshot::name::NameRecord;
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
 use uuid::Uuid;
 
-pub use debris::{Debris, Loose};
+pub use debris::Debris;
+pub use names::{Name, name_of};
 pub use usage::Usage;
+
+use names::Names;
 
 /// A record with the revision under which it is stored.
 #[derive(Debug, Clone)]
@@ -32,8 +38,8 @@ pub enum Key {
     Snapshot(SnapshotId),
     /// `job.<id>`.
     Job(JobId),
-    /// `name.<organization>.<base64url>`, whole; the snapshot holds the same.
-    Name(String),
+    /// `name.<organization>.<base64url>`.
+    Name(Name),
 }
 
 impl Key {
@@ -44,7 +50,7 @@ impl Key {
         match kind {
             "snapshot" => rest.split_once('.')?.1.parse().ok().map(Self::Snapshot),
             "job" => rest.parse().ok().map(Self::Job),
-            "name" => Some(Self::Name(key.to_owned())),
+            "name" => keys::parse_snapshot_name(key).map(Self::Name),
             _ => None,
         }
     }
@@ -57,13 +63,8 @@ pub enum Value {
     Snapshot(SnapshotRecord),
     /// Of a job key.
     Job(JobRecord),
-    /// Of a name key.
-    Name {
-        /// The key.
-        key: String,
-        /// The snapshot that has the name.
-        snapshot: SnapshotId,
-    },
+    /// Of a name key: the name, and whose it is.
+    Name(Name, NameRecord),
 }
 
 /// A change that the watch brought.
@@ -79,7 +80,7 @@ pub enum Watched {
 #[derive(Debug, Default)]
 pub struct Records {
     snapshots: HashMap<SnapshotId, Entry<SnapshotRecord>>,
-    names: HashMap<OrganizationId, BTreeMap<String, SnapshotId>>,
+    names: Names,
     jobs: HashMap<JobId, Entry<JobRecord>>,
     /// Jobs that a reconciler has yet to finish: not over, or log not archived.
     open: HashSet<JobId>,
@@ -93,8 +94,6 @@ pub struct Records {
     followers: BTreeSet<(JobId, SnapshotId)>,
     /// How many snapshots of which state an organization has.
     usage: HashMap<OrganizationId, Usage>,
-    /// Names of snapshots that are not here (yet).
-    names_ahead: HashMap<SnapshotId, Loose>,
     /// The last revision that the watch brought.
     watched: u64,
 }
@@ -113,23 +112,14 @@ impl Records {
         organization: &OrganizationId,
         id_or_name: &str,
     ) -> Option<&Entry<SnapshotRecord>> {
-        let named = self.names.get(organization).and_then(|names| names.get(id_or_name));
-        let id = named.copied().or_else(|| id_or_name.parse().ok())?;
+        let named = self.names.holder(organization, id_or_name);
+        let id = named.or_else(|| id_or_name.parse().ok())?;
         self.snapshots.get(&id).filter(|entry| entry.value.organization == *organization)
     }
 
     /// Every snapshot, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
         self.snapshots.values()
-    }
-
-    /// Every snapshot of an organization, by name.
-    pub fn of(
-        &self,
-        organization: &OrganizationId,
-    ) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        let names = self.names.get(organization).into_iter().flat_map(BTreeMap::values);
-        names.filter_map(|id| self.snapshots.get(id))
     }
 
     /// Snapshots that every organization may use.
@@ -145,9 +135,8 @@ impl Records {
         organization: &OrganizationId,
         id_or_name: &str,
     ) -> Option<&Entry<SnapshotRecord>> {
-        let own = self.names.get(organization).and_then(|names| names.get(id_or_name));
-        if let Some(id) = own {
-            return self.snapshots.get(id);
+        if let Some(id) = self.names.holder(organization, id_or_name) {
+            return self.snapshots.get(&id);
         }
         let mut named = self.general().filter(|entry| entry.value.name == id_or_name);
         let oldest = named.next().map(|first| named.fold(first, older));
@@ -223,7 +212,7 @@ impl Records {
         let known = match &value {
             Value::Snapshot(record) => self.snapshots.contains_key(&record.id),
             Value::Job(record) => self.jobs.contains_key(&record.id),
-            Value::Name { .. } => false,
+            Value::Name(name, _) => self.names.has_record(name),
         };
         if known || revision > self.watched {
             self.store(value, revision);
@@ -234,11 +223,7 @@ impl Records {
         match value {
             Value::Snapshot(record) => self.put_snapshot(record, revision),
             Value::Job(record) => self.put_job(record, revision),
-            Value::Name { key, snapshot } => {
-                if !self.snapshots.contains_key(&snapshot) {
-                    self.names_ahead.insert(snapshot, Loose { key, revision });
-                }
-            }
+            Value::Name(name, record) => self.names.put_record(name, record, revision),
         }
     }
 
@@ -249,8 +234,7 @@ impl Records {
         }
         self.uncount(&id);
         self.count(&record);
-        self.names_ahead.remove(&id);
-        self.names.entry(record.organization).or_default().insert(record.name.clone(), id);
+        self.names.add(&record);
         self.snapshots.insert(id, Entry { value: Arc::new(record), revision });
     }
 
@@ -308,9 +292,7 @@ impl Records {
                     self.open.remove(id);
                 }
             }
-            Key::Name(key) => {
-                self.names_ahead.retain(|_, name| name.key != *key || name.revision > revision);
-            }
+            Key::Name(name) => self.names.delete_record(name.clone(), revision),
         }
     }
 
@@ -320,16 +302,7 @@ impl Records {
         }
         self.uncount(id);
         let Some(gone) = self.snapshots.remove(id) else { return };
-        let organization = gone.value.organization;
-        if let Some(names) = self.names.get_mut(&organization) {
-            // The name may belong to a newer snapshot by now.
-            if names.get(&gone.value.name) == Some(id) {
-                names.remove(&gone.value.name);
-            }
-            if names.is_empty() {
-                self.names.remove(&organization);
-            }
-        }
+        self.names.remove(&gone.value);
     }
 
     /// Forgets a job that the leader does not know; ids never come back.

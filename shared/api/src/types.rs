@@ -44,6 +44,10 @@ pub struct CreateSnapshot {
     /// Only `container` is made here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_class: Option<String>,
+    /// If there is a snapshot of this name, replace it: the name moves to the new
+    /// one when that is active, and stays where it is if that fails. Slipway's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// A list, or its one item without brackets.
@@ -147,6 +151,10 @@ pub struct Snapshot {
     /// Digest of the image's manifest; set once it is active. Slipway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The id of the snapshot that has the name, while this one is not active yet
+    /// and is to replace it. Slipway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// The job that makes it, or made it last. Slipway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,

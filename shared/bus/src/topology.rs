@@ -428,6 +428,9 @@ mod tests {
     fn names_that_keys_cannot_hold_are_encoded() {
         let key = keys::snapshot_name(&ID.parse().unwrap(), "my app:1.0 ü");
         assert!(key.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)), "{key}");
+        let parsed = (ID.parse().unwrap(), "my app:1.0 ü".to_owned());
+        assert_eq!(keys::parse_snapshot_name(&key), Some(parsed));
+        assert_eq!(keys::parse_snapshot_name("name.x.eA"), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ async fn fifty_requests_at_once_on_two_schedulers_make_one_job_and_all_become_ac
     let made: Vec<_> = (0..50).map(|n| same(&format!("s{n}"))).collect();
     let create = async |n: usize| {
         let replica = if n.is_multiple_of(2) { &a } else { &b };
-        replica.ledger.create(&made[n].0, &made[n].1).await.unwrap()
+        replica.ledger.create(&made[n].0, &made[n].1, Naming::Take).await.unwrap()
     };
     let created = join_all((0..50).map(create)).await;
     let jobs: HashSet<JobId> = created.iter().map(|snapshot| snapshot.job).collect();
@@ -68,16 +68,16 @@ async fn a_finished_image_makes_the_next_one_active_at_once_while_it_is_there() 
     let (folder, images, published) = store().await;
     let only = replica_with(&bus, images).await;
     let (first, job) = same("a");
-    only.ledger.create(&first, &job).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
     only.ledger.move_job(job.id, published.clone()).await.unwrap();
     let (second, other) = same("b");
-    let created = only.ledger.create(&second, &other).await.unwrap();
+    let created = only.ledger.create(&second, &other, Naming::Take).await.unwrap();
     assert_eq!((created.state.name(), created.job), ("active", job.id));
     assert_eq!(only.job_state(other.id), None);
 
     std::fs::remove_dir_all(folder.path().join("repos")).unwrap();
     let (third, own) = same("c");
-    let created = only.ledger.create(&third, &own).await.unwrap();
+    let created = only.ledger.create(&third, &own, Naming::Take).await.unwrap();
     assert_eq!((created.state.name(), created.job), ("pending", own.id));
     assert_eq!(only.job_state(own.id), Some("queued"));
 }
@@ -87,12 +87,12 @@ async fn a_failure_is_not_shared_afterwards() {
     let (_server, bus) = start().await;
     let only = replica(&bus).await;
     let (first, job) = same("a");
-    only.ledger.create(&first, &job).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
     let failure = Failure::new(FailureKind::ImageNotFound, "no such image");
     let failed = JobEvent::Failed { attempt: attempt(), worker: "w1".parse().unwrap(), failure };
     only.ledger.move_job(job.id, failed).await.unwrap();
     let (second, own) = same("b");
-    let created = only.ledger.create(&second, &own).await.unwrap();
+    let created = only.ledger.create(&second, &own, Naming::Take).await.unwrap();
     assert_eq!((created.state.name(), created.job), ("pending", own.id));
 }
 
@@ -107,8 +107,8 @@ async fn other_organizations_have_jobs_of_their_own() {
     let identity =
         WorkIdentity::of(organization, &theirs.region, theirs.class, &theirs.source, &[]);
     let other = JobRecord { organization, identity, ..other };
-    only.ledger.create(&mine, &job).await.unwrap();
-    let created = only.ledger.create(&theirs, &other).await.unwrap();
+    only.ledger.create(&mine, &job, Naming::Take).await.unwrap();
+    let created = only.ledger.create(&theirs, &other, Naming::Take).await.unwrap();
     assert_eq!(created.job, other.id);
 }
 
@@ -117,11 +117,11 @@ async fn only_the_last_sharer_cancels_even_if_its_scheduler_has_not_heard_of_the
     let (_server, bus) = start().await;
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
-    a.ledger.create(&first, &job).await.unwrap();
+    a.ledger.create(&first, &job, Naming::Take).await.unwrap();
     eventually("it is known", || late.state(first.id).is_some()).await;
     late.watch.abort();
     let (second, other) = same("b");
-    a.ledger.create(&second, &other).await.unwrap();
+    a.ledger.create(&second, &other, Naming::Take).await.unwrap();
     // This one believes that nobody else stands on the job.
     late.ledger.remove(first.id).await.unwrap();
     assert_eq!(late.job_state(job.id), Some("queued"));
@@ -129,7 +129,7 @@ async fn only_the_last_sharer_cancels_even_if_its_scheduler_has_not_heard_of_the
     assert_eq!(late.job_state(job.id), Some("cancelled"));
     // From then on nobody joins it.
     let (third, own) = same("c");
-    let created = late.ledger.create(&third, &own).await.unwrap();
+    let created = late.ledger.create(&third, &own, Naming::Take).await.unwrap();
     assert_eq!(created.job, own.id);
 }
 
@@ -140,10 +140,10 @@ async fn who_joins_while_the_last_one_leaves_gets_an_image_or_a_job() {
     let (a, b) = (replica_with(&bus, images.clone()).await, replica_with(&bus, images).await);
     for n in 0..10 {
         let (first, job) = same(&format!("first-{n}"));
-        let first = a.ledger.create(&first, &job).await.unwrap();
+        let first = a.ledger.create(&first, &job, Naming::Take).await.unwrap();
         let (second, own) = same(&format!("second-{n}"));
         let (removed, created) =
-            tokio::join!(a.ledger.remove(first.id), b.ledger.create(&second, &own));
+            tokio::join!(a.ledger.remove(first.id), b.ledger.create(&second, &own, Naming::Take));
         removed.unwrap();
         let created = created.unwrap();
         let entry = bus.bucket(&BucketName::Records).get(&keys::job(&created.job)).await.unwrap();
@@ -164,10 +164,10 @@ async fn who_leaves_first_leaves_the_image_to_the_others() {
     let (_folder, images, published) = store().await;
     let only = replica_with(&bus, images).await;
     let (first, job) = same("a");
-    only.ledger.create(&first, &job).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
     only.ledger.move_job(job.id, published.clone()).await.unwrap();
     let (second, other) = same("b");
-    let second = only.ledger.create(&second, &other).await.unwrap();
+    let second = only.ledger.create(&second, &other, Naming::Take).await.unwrap();
     assert!(only.ledger.leave(&first).await.unwrap());
     // A removal that broke off and comes again still knows of the other.
     assert!(only.ledger.leave(&first).await.unwrap());
@@ -185,7 +185,7 @@ async fn a_sharer_whose_job_was_never_stored_gets_it() {
     let work = WorkRecord::new(job.id, first.id);
     only.ledger.records.create(&work_key(&job), &work, None).await.unwrap();
     let (second, other) = same("b");
-    let created = only.ledger.create(&second, &other).await.unwrap();
+    let created = only.ledger.create(&second, &other, Naming::Take).await.unwrap();
     assert_eq!((created.state.name(), created.job), ("pending", job.id));
     only.repair().await;
     assert_eq!(only.job_state(job.id), Some("queued"));
@@ -198,11 +198,11 @@ async fn whoever_ends_a_job_tells_a_sharer_of_whom_it_has_not_heard() {
     let (_server, bus) = start().await;
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
-    a.ledger.create(&first, &job).await.unwrap();
+    a.ledger.create(&first, &job, Naming::Take).await.unwrap();
     eventually("it is known", || late.state(first.id).is_some()).await;
     late.watch.abort();
     let (second, other) = same("b");
-    a.ledger.create(&second, &other).await.unwrap();
+    a.ledger.create(&second, &other, Naming::Take).await.unwrap();
     late.ledger.move_job(job.id, published()).await.unwrap();
     late.ledger.tell_all(job.id).await.unwrap();
     let key = keys::snapshot(&second.organization, &second.id);
@@ -216,8 +216,8 @@ async fn a_redriven_job_lives_for_all_its_sharers_and_is_joined_again() {
     let only = replica(&bus).await;
     let (first, job) = same("a");
     let (second, other) = same("b");
-    only.ledger.create(&first, &job).await.unwrap();
-    only.ledger.create(&second, &other).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
+    only.ledger.create(&second, &other, Naming::Take).await.unwrap();
     let mut number = 0;
     while only.job_state(job.id) != Some("dead") {
         number += 1;
@@ -231,7 +231,7 @@ async fn a_redriven_job_lives_for_all_its_sharers_and_is_joined_again() {
     only.ledger.move_job(job.id, JobEvent::Redrive).await.unwrap();
     assert_eq!([only.state(first.id), only.state(second.id)], [Some("pending"); 2]);
     let (third, own) = same("c");
-    let third = only.ledger.create(&third, &own).await.unwrap();
+    let third = only.ledger.create(&third, &own, Naming::Take).await.unwrap();
     assert_eq!((third.job, third.state.name()), (job.id, "pending"));
     let attempt = Attempt { number: AttemptNumber::new(number + 1), ..attempt() };
     let JobEvent::Published { worker, image, .. } = published() else { panic!("it is published") };
@@ -248,7 +248,7 @@ async fn who_has_its_image_made_again_leaves_the_job_of_the_past() {
     let (_server, bus) = start().await;
     let only = replica(&bus).await;
     let (first, job) = same("a");
-    only.ledger.create(&first, &job).await.unwrap();
+    only.ledger.create(&first, &job, Naming::Take).await.unwrap();
     only.ledger.move_job(job.id, published()).await.unwrap();
     only.ledger.deactivate(first.id, |_| true).await.unwrap();
     let rests = only.view.records().snapshot(&first.id).unwrap().value.clone();
@@ -257,5 +257,5 @@ async fn who_has_its_image_made_again_leaves_the_job_of_the_past() {
     let records = bus.bucket(&BucketName::Records);
     assert_eq!(records.get(&work_key(&job)).await.unwrap(), None);
     let (second, own) = same("b");
-    assert_eq!(only.ledger.create(&second, &own).await.unwrap().job, own.id);
+    assert_eq!(only.ledger.create(&second, &own, Naming::Take).await.unwrap().job, own.id);
 }

@@ -6,22 +6,13 @@
 
 use slipway_domain::{JobId, SnapshotId};
 
-use super::Records;
-
-/// A name without its snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Loose {
-    /// Its key.
-    pub key: String,
-    /// Its revision.
-    pub revision: u64,
-}
+use super::{Name, Records};
 
 /// A record that lacks its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Debris {
     /// A name of a snapshot that is not there.
-    Name(SnapshotId, Loose),
+    Name(SnapshotId, Name),
     /// A snapshot that waits for a job that is not there.
     Snapshot(SnapshotId),
     /// A job that no snapshot stands on.
@@ -32,13 +23,12 @@ impl Records {
     /// Everything that stands alone now. Looks only at what is open.
     #[must_use]
     pub fn debris(&self) -> Vec<Debris> {
-        let names = self.names_ahead.iter().map(|(id, name)| Debris::Name(*id, name.clone()));
         let waiting = self.waiting.iter().chain(&self.removing);
         let snapshots = waiting.filter_map(|id| self.snapshots.get(id));
         let snapshots = snapshots
             .filter(|entry| !self.jobs.contains_key(&entry.value.job))
             .map(|entry| Debris::Snapshot(entry.value.id));
         let jobs = self.open.iter().filter(|id| self.followers(**id).next().is_none());
-        names.chain(snapshots).chain(jobs.map(|id| Debris::Job(*id))).collect()
+        self.names_ahead().chain(snapshots).chain(jobs.map(|id| Debris::Job(*id))).collect()
     }
 }

@@ -87,21 +87,20 @@ fn what_is_derived_follows_every_change_of_a_snapshot() {
 #[test]
 fn what_lacks_its_counterpart_is_debris_until_the_counterpart_comes() {
     let mut records = Records::default();
-    let (lone, key) = (snapshot(1, 7), "name.x.y".to_owned());
-    let name = Value::Name { key: key.clone(), snapshot: lone.id };
+    let lone = snapshot(1, 7);
+    let name = Value::Name(name_of(&lone), NameRecord::new(lone.id));
     records.watched(Watched::Put(Box::new(name.clone())), 1);
-    let loose = Loose { key: key.clone(), revision: 1 };
-    assert_eq!(records.debris(), [Debris::Name(lone.id, loose)]);
+    assert_eq!(records.debris(), [Debris::Name(lone.id, name_of(&lone))]);
     records.watched(Watched::Put(Box::new(Value::Snapshot(lone.clone()))), 2);
     assert_eq!(records.debris(), [Debris::Snapshot(lone.id)]);
     let record = JobRecord { id: lone.job, snapshot: lone.id, ..job(7) };
     records.watched(Watched::Put(Box::new(Value::Job(record.clone()))), 3);
     assert_eq!(records.debris(), []);
     records.watched(Watched::Deleted(Key::Snapshot(lone.id)), 4);
-    assert_eq!(records.debris(), [Debris::Job(record.id)]);
+    assert_eq!(records.debris(), [Debris::Name(lone.id, name_of(&lone)), Debris::Job(record.id)]);
     records.watched(Watched::Deleted(Key::Job(record.id)), 5);
     records.watched(Watched::Put(Box::new(name)), 6);
-    records.watched(Watched::Deleted(Key::Name(key)), 7);
+    records.watched(Watched::Deleted(Key::Name(name_of(&lone))), 7);
     assert_eq!(records.debris(), []);
 }
 

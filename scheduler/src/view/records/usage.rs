@@ -5,6 +5,11 @@ use slipway_domain::snapshot::SnapshotState;
 /// States that count against a quota, by their names.
 const IN_USE: [&str; 4] = ["pending", "building", "pulling", "active"];
 
+/// Whether a snapshot in this state counts against the quota.
+pub(super) fn is_in_use(state: &SnapshotState) -> bool {
+    IN_USE.contains(&state.name())
+}
+
 /// Counts by state. Only states that are there take room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage(Vec<(&'static str, usize)>);

@@ -18,6 +18,14 @@ pub fn snapshot_name(organization: &OrganizationId, name: &str) -> String {
     format!("name.{organization}.{}", URL_SAFE_NO_PAD.encode(name))
 }
 
+/// The organization and the name of a key that [`snapshot_name`] made.
+#[must_use]
+pub fn parse_snapshot_name(key: &str) -> Option<(OrganizationId, String)> {
+    let (organization, name) = key.strip_prefix("name.")?.split_once('.')?;
+    let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
+    Some((organization.parse().ok()?, name))
+}
+
 /// Records: who shares the work of an identity.
 #[must_use]
 pub fn work(organization: &OrganizationId, identity: &WorkIdentity) -> String {

@@ -6,6 +6,7 @@
 
 mod follow;
 pub mod inactivity;
+pub mod name;
 #[cfg(test)]
 mod tests;
 mod usage;

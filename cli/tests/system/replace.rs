@@ -1,0 +1,74 @@
+//! A snapshot that is replaced under its name.
+
+use std::process::Command;
+
+use slipway_api::types::{CreateSnapshot, Snapshot};
+use slipway_testkit::Child;
+
+use crate::cluster::{Cluster, Plan, dockerfile, eventually, ticking};
+
+async fn named(cluster: &Cluster) -> Snapshot {
+    cluster.client.snapshot("app").await.unwrap()
+}
+
+fn replacement(steps: &str) -> CreateSnapshot {
+    CreateSnapshot {
+        name: "app".into(),
+        build_info: Some(dockerfile(steps)),
+        replace: true,
+        ..CreateSnapshot::default()
+    }
+}
+
+#[tokio::test]
+async fn the_name_moves_to_a_build_that_succeeds_and_stays_when_one_fails() {
+    let mut cluster =
+        Cluster::with(Plan { tables: "[limits]\nsnapshots = 1\n", ..Plan::default() }).await;
+    let (old, _) = cluster.build("app", dockerfile("RUN echo old > /version")).await;
+    assert_eq!(old.state, "active", "{:?}", old.error_reason);
+
+    let failing = cluster.client.create_snapshot(&replacement("RUN exit 3")).await.unwrap();
+    assert_eq!(failing.replaces.as_ref(), Some(&old.id));
+    assert_eq!(cluster.ended(&failing.id).await.state, "build_failed");
+    assert_eq!(
+        (named(&cluster).await.id, named(&cluster).await.state.as_str()),
+        (old.id.clone(), "active")
+    );
+
+    let next = CreateSnapshot { build_info: Some(ticking(10)), ..replacement("") };
+    let next = cluster.client.create_snapshot(&next).await.unwrap();
+    cluster.log_until(&next, "tick 2").await;
+    assert_eq!(named(&cluster).await.id, old.id);
+    // Whoever dies in between has it moved by the next.
+    cluster.restart_scheduler().await;
+    assert_eq!(cluster.ended(&next.id).await.state, "active");
+    eventually("the name moved", async || (named(&cluster).await.id == next.id).then_some(()))
+        .await;
+    for gone in [&old.id, &failing.id] {
+        eventually("what it replaced is gone", async || {
+            cluster.client.snapshot(gone).await.err().filter(|error| error.status() == Some(404))
+        })
+        .await;
+    }
+    let all = cluster.client.list_snapshots(&Default::default()).await.unwrap();
+    assert_eq!(all.items.iter().map(|one| &one.id).collect::<Vec<_>>(), [&next.id]);
+}
+
+#[tokio::test]
+async fn the_command_line_replaces() {
+    let cluster = Cluster::start().await;
+    let (old, _) = cluster.build("app", dockerfile("RUN echo old > /version")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = dockerfile("RUN echo new > /version").dockerfile_content;
+    std::fs::write(folder.path().join("Dockerfile"), text).unwrap();
+    for (words, is_success) in [(&["--json"][..], false), (&["--json", "--replace"], true)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+        command.args(["snapshot", "create", "app", "--context"]).arg(folder.path()).args(words);
+        command.env("SLIPWAY_API_URL", format!("http://{}/api", cluster.api));
+        command.env("SLIPWAY_API_KEY", &cluster.key).env_remove("RUST_LOG");
+        let child = Child::spawn(command).unwrap();
+        let is_ended = child.wait().await.success();
+        assert_eq!(is_ended, is_success, "{}", child.output().lines().join("\n"));
+    }
+    assert_ne!(named(&cluster).await.id, old.id);
+}
