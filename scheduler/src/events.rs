@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use slipway_bus::events::EventDelivery;
 use slipway_bus::{Bus, TraceParent};
+use slipway_domain::failure::FailureKind;
 use slipway_domain::job::JobEvent;
 use slipway_domain::message::{EventMessage, VERSION, WorkerEvent};
-use slipway_domain::{Failure, Region};
+use slipway_domain::{Attempt, Failure, Region};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -15,7 +16,7 @@ use tracing::{Instrument as _, Span};
 use crate::ledger::Moved;
 use crate::settle::Settler;
 use crate::trace;
-use slipway_runtime::Tasks;
+use slipway_runtime::{Tasks, telemetry};
 
 /// Events of one region applied at the same time.
 const CONCURRENT: usize = 64;
@@ -53,14 +54,20 @@ async fn handle(settler: &Settler, delivery: EventDelivery<EventMessage>) {
         Ok(message) if message.version == VERSION => message,
         Ok(message) => {
             let reason = format!("unknown version {}", message.version);
-            return refuse(settler, &delivery, &reason).await;
+            return put_away(settler, &delivery, message.version, &reason).await;
         }
-        Err(poison) => return refuse(settler, &delivery, &poison.to_string()).await,
+        Err(poison) => {
+            let reason = telemetry::chain(poison);
+            return put_away(settler, &delivery, poison.version().unwrap_or(0), &reason).await;
+        }
     };
     if message.job != delivery.job || message.worker != delivery.worker {
         // The subject is what the worker's permissions vouch for.
         let reason = "it speaks for another job or worker than its subject";
         return refuse(settler, &delivery, reason).await;
+    }
+    if matches!(message.event, WorkerEvent::Unreadable { .. }) {
+        return unread(settler, &delivery, message).await;
     }
     let parent = delivery.trace.as_ref().map(TraceParent::as_str);
     apply(settler, &delivery, message).instrument(trace::event(message, parent)).await;
@@ -100,13 +107,66 @@ async fn apply(settler: &Settler, delivery: &EventDelivery<EventMessage>, messag
             delivery.ack().await
         }
         Err(error) => {
-            let error = slipway_runtime::telemetry::chain(&error);
+            let error = telemetry::chain(&error);
             tracing::warn!(job.id = %message.job, error, "event not stored, it comes again");
             delivery.nak(RETRY).await
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(job.id = %message.job, %error, "event not confirmed, it comes again");
+    }
+}
+
+/// What a worker found in the queue, and nobody can read, is the message of the
+/// attempt that waits, if that has no other: then this attempt has failed.
+async fn unread(settler: &Settler, delivery: &EventDelivery<EventMessage>, message: &EventMessage) {
+    let confirmed = match settler.without_message(message.job).await {
+        Ok(Some(number)) => {
+            let attempt = Attempt { number, ..message.attempt };
+            let parent = delivery.trace.as_ref().map(TraceParent::as_str);
+            let span = trace::event(message, parent);
+            let message = EventMessage { attempt, ..message.clone() };
+            return apply(settler, delivery, &message).instrument(span).await;
+        }
+        Ok(None) => {
+            settler.metrics.event("refused");
+            tracing::warn!(
+                job.id = %message.job,
+                worker.id = %message.worker,
+                "something that cannot be read was in the queue, and no job lacks its message"
+            );
+            delivery.ack().await
+        }
+        Err(error) => {
+            let error = telemetry::chain(&error);
+            tracing::warn!(job.id = %message.job, error, "event not looked into, it comes again");
+            delivery.nak(RETRY).await
+        }
+    };
+    if let Err(error) = confirmed {
+        tracing::debug!(job.id = %message.job, %error, "event not confirmed, it comes again");
+    }
+}
+
+/// An event of a newer form is left to another replica; what is none is thrown away.
+async fn put_away(
+    settler: &Settler,
+    delivery: &EventDelivery<EventMessage>,
+    version: u32,
+    reason: &str,
+) {
+    if version <= VERSION {
+        return refuse(settler, delivery, reason).await;
+    }
+    settler.metrics.event("newer");
+    tracing::warn!(
+        worker.id = %delivery.worker,
+        job.id = %delivery.job,
+        version,
+        "an event of a newer version is left to others"
+    );
+    if let Err(error) = delivery.pass_on().await {
+        tracing::debug!(%error, "event not confirmed, it comes again");
     }
 }
 
@@ -132,14 +192,19 @@ pub fn job_event(message: &EventMessage, max_size: u64) -> JobEvent {
             // Whatever its worker thinks of bounds.
             JobEvent::Failed { attempt, worker, failure: failure.bounded() }
         }
+        WorkerEvent::Unreadable { reason } => {
+            let message = format!("worker `{worker}` cannot read the job's message: {reason}");
+            let failure = Failure::new(FailureKind::MessageUnreadable, message);
+            JobEvent::Failed { attempt, worker, failure }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use slipway_domain::failure::{FailureKind, MAX_MESSAGE};
-    use slipway_domain::{Attempt, AttemptNumber, BuiltImage, JobId, Nonce};
+    use slipway_domain::failure::MAX_MESSAGE;
+    use slipway_domain::{AttemptNumber, BuiltImage, JobId, Nonce};
     use slipway_oci::Digest;
     use uuid::Uuid;
 

@@ -185,6 +185,36 @@ impl Settler {
         Ok(Left::Nothing)
     }
 
+    /// The attempt of a job that waits and has no message in the queue, nor a claim.
+    ///
+    /// # Errors
+    /// NATS does not tell.
+    pub async fn without_message(&self, id: JobId) -> Result<Option<AttemptNumber>, Error> {
+        // Another replica may have made or moved it a moment ago.
+        self.ledger.refresh(id).await.map_err(Error::Ledger)?;
+        let Some(job) = self.view.records().job(&id).map(|entry| entry.value.clone()) else {
+            return Ok(None);
+        };
+        let JobState::Queued { attempt, not_before } = job.state else { return Ok(None) };
+        if not_before.and_then(|time| remaining(time, Timestamp::now())).is_some() {
+            // It was not sent yet.
+            return Ok(None);
+        }
+        let held = self.bus.jobs().holds(&job.region, job.class, job.kind, id).await;
+        if held.map_err(Error::Dispatch)? {
+            return Ok(None);
+        }
+        // After the queue: a message leaves it only when its claim stands.
+        let leases = self.bus.bucket(&BucketName::Leases(job.region.clone()));
+        let lease = leases.get(&keys::job(&id)).await.map_err(Error::Lease)?;
+        let lease = lease.and_then(|entry| entry.json::<Lease>().ok());
+        let is_claimed = matches!(
+            lease,
+            Some(Lease::Held { attempt: claim, .. }) if claim.number >= attempt
+        );
+        Ok(Some(attempt).filter(|_| !is_claimed))
+    }
+
     /// Puts a waiting job on its queue once more, because the queue lost it.
     ///
     /// # Errors

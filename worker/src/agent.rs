@@ -11,7 +11,7 @@ use slipway_bus::topology::BucketName;
 use slipway_bus::{Bucket, Bus, TraceParent, control};
 use slipway_domain::JobId;
 use slipway_domain::failure::FailureKind;
-use slipway_domain::message::{ControlMessage, JobMessage, VERSION};
+use slipway_domain::message::{ControlMessage, JobMessage};
 use slipway_runtime::{Tasks, telemetry};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,10 @@ use crate::config::Config;
 use crate::lease;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::unread::{self, Unread};
 
 /// Pause before a job that could not be claimed is delivered again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Pause before a job that this version cannot read is offered to others.
-const OTHER_VERSION: Duration = Duration::from_secs(5);
 
 /// A worker's slots. Share it in an `Arc`.
 pub struct Agent {
@@ -103,21 +102,9 @@ impl Agent {
     }
 
     async fn take(&self, delivery: Delivery<JobMessage>) {
-        let message = match &delivery.payload {
-            Ok(message) if message.version == VERSION => message.clone(),
-            Ok(message) => {
-                tracing::warn!(
-                    version = message.version,
-                    "a job of another version is left to others"
-                );
-                self.metrics.delivery("unreadable");
-                return done(delivery.nak(OTHER_VERSION).await);
-            }
-            Err(poison) => {
-                tracing::error!(%poison, "a job that cannot be read is thrown away");
-                self.metrics.delivery("unreadable");
-                return done(delivery.term(&poison.to_string()).await);
-            }
+        let message = match unread::check(&delivery) {
+            Ok(message) => message.clone(),
+            Err(unread) => return self.put_away(&delivery, unread).await,
         };
         let (job, ttl) = (message.job, self.config.lease);
         let claimed =
@@ -162,6 +149,27 @@ impl Agent {
         if failure == Some(FailureKind::BuildkitUnavailable) {
             let shutdown = self.tasks.shutdown();
             shutdown.run_until_cancelled(self.executor.recovered()).await;
+        }
+    }
+
+    /// Leaves a job to others, or throws away what is none.
+    async fn put_away(&self, delivery: &Delivery<JobMessage>, unread: Unread) {
+        let job = delivery.job;
+        match unread {
+            Unread::Newer { version } => {
+                tracing::warn!(job.id = %job, version, "a job of a newer version is left to others");
+                self.metrics.delivery("newer");
+                done(delivery.pass_on().await);
+            }
+            Unread::Poison { reason } => {
+                tracing::error!(job.id = %job, reason, "a job that cannot be read is thrown away");
+                self.metrics.delivery("unreadable");
+                // First out of the queue: the scheduler looks whether it is.
+                match delivery.term(&reason).await {
+                    Ok(()) => unread::report(&self.bus, &self.config, job, reason).await,
+                    unconfirmed @ Err(_) => done(unconfirmed),
+                }
+            }
         }
     }
 

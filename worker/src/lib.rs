@@ -23,6 +23,7 @@ mod pull;
 mod serve;
 mod simulated;
 mod sweep;
+mod unread;
 mod usage;
 
 use std::sync::Arc;

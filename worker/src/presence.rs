@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use slipway_bus::Bus;
 use slipway_bus::topology::{BucketName, keys};
-use slipway_domain::JobId;
 use slipway_domain::worker::WorkerRecord;
+use slipway_domain::{JobId, message};
 use slipway_runtime::telemetry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,7 @@ impl Presence {
             gpu: self.config.gpu.clone(),
             slots: self.config.slots,
             running: running.iter().copied().collect(),
+            job_version: message::VERSION,
             software: env!("CARGO_PKG_VERSION").to_owned(),
             buildkit: self.inner.buildkit.clone(),
             registry: self.inner.registry.clone(),

@@ -21,6 +21,7 @@ mod jobs;
 mod lifecycle;
 mod loadtest;
 mod logs;
+mod poison;
 mod power;
 mod pulls;
 mod pushed;

@@ -131,6 +131,10 @@ pub fn job(record: &JobRecord, view: &View) -> own::Job {
 pub fn waiting(record: &JobRecord, fleet: &Fleet) -> Option<String> {
     let JobState::Queued { attempt, not_before } = &record.state else { return None };
     let (region, class) = (&record.region, record.class);
+    if fleet.is_outdated(region, class) {
+        let text = format!("no worker of class {class} in {region} is new enough: update them");
+        return Some(text);
+    }
     if !fleet.serves(region, class) {
         return Some(format!("no worker of class {class} in {region}"));
     }

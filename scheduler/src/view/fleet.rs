@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use slipway_domain::lease::Lease;
 use slipway_domain::worker::WorkerRecord;
-use slipway_domain::{Class, JobId, Region, WorkerId};
+use slipway_domain::{Class, JobId, Region, WorkerId, message};
 
 /// Live workers and leases.
 #[derive(Debug, Default)]
@@ -28,23 +28,32 @@ impl Fleet {
         self.workers.values()
     }
 
-    /// Whether a live worker of the region takes the class.
+    /// Whether a live worker of the region takes the class, and reads the messages
+    /// of this program.
     #[must_use]
     pub fn serves(&self, region: &Region, class: Class) -> bool {
-        let mut here = self.workers.values().filter(|worker| worker.region == *region);
-        here.any(|worker| worker.classes.contains(&class) && !worker.draining)
+        self.takers(region, class).any(is_up_to_date)
+    }
+
+    /// Whether live workers of the region would take the class, and all are too old
+    /// for the messages of this program.
+    #[must_use]
+    pub fn is_outdated(&self, region: &Region, class: Class) -> bool {
+        self.takers(region, class).next().is_some() && !self.serves(region, class)
+    }
+
+    /// Live workers of the region that take new jobs of the class.
+    fn takers(&self, region: &Region, class: Class) -> impl Iterator<Item = &WorkerRecord> {
+        let here = self.workers.values().filter(move |worker| worker.region == *region);
+        here.filter(move |worker| worker.classes.contains(&class) && !worker.draining)
     }
 
     /// Whether a worker that takes the class has a free slot, so that a job there
     /// is claimed in a moment.
     #[must_use]
     pub fn has_free_slot(&self, region: &Region, class: Class) -> bool {
-        let mut here = self.workers.values().filter(|worker| worker.region == *region);
-        here.any(|worker| {
-            worker.classes.contains(&class)
-                && !worker.draining
-                && worker.running.len() < worker.slots as usize
-        })
+        let mut ready = self.takers(region, class).filter(|worker| is_up_to_date(worker));
+        ready.any(|worker| worker.running.len() < worker.slots as usize)
     }
 
     /// `host:port` of the region's registry routes: those of any live worker.
@@ -104,5 +113,44 @@ impl Fleet {
         self.workers.retain(|(of, _), _| of != region);
         self.leases.retain(|_, (of, _)| of != region);
         self.version += 1;
+    }
+}
+
+/// Whether a worker reads the messages that this program writes.
+const fn is_up_to_date(worker: &WorkerRecord) -> bool {
+    worker.job_version >= message::VERSION
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn worker(name: &str, job_version: Option<u32>) -> WorkerRecord {
+        let mut record = serde_json::json!({
+            "version": 1, "id": name, "region": "us", "classes": ["cpu"], "slots": 1,
+            "running": [], "software": "0.1.0", "buildkit": "", "registry": "127.0.0.1:1",
+            "draining": false, "started_at": "2026-01-01T00:00:00Z",
+        });
+        if let Some(version) = job_version {
+            record["job_version"] = version.into();
+        }
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_is_too_old_serves_nobody() {
+        let (us, cpu) = ("us".parse().unwrap(), Class::Cpu);
+        let mut fleet = Fleet::default();
+        assert!(!fleet.serves(&us, cpu) && !fleet.is_outdated(&us, cpu));
+        fleet.put_worker(worker("old", Some(message::VERSION - 1)));
+        assert!(!fleet.serves(&us, cpu) && !fleet.has_free_slot(&us, cpu));
+        assert!(fleet.is_outdated(&us, cpu));
+        // One that says nothing reads the first form.
+        fleet.put_worker(worker("silent", None));
+        assert_eq!(fleet.serves(&us, cpu), message::VERSION == 1);
+        fleet.put_worker(worker("new", Some(message::VERSION + 1)));
+        assert!(fleet.serves(&us, cpu) && fleet.has_free_slot(&us, cpu));
+        assert!(!fleet.is_outdated(&us, cpu));
     }
 }

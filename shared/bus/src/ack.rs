@@ -14,6 +14,11 @@ use jiff::Timestamp;
 
 use crate::connection::Bus;
 
+/// Pause before a message that is for others is delivered again; doubles each time.
+const OTHERS: Duration = Duration::from_millis(250);
+/// The longest such pause.
+const OTHERS_MAX: Duration = Duration::from_secs(16);
+
 /// The server did not confirm; the message may be delivered again.
 #[derive(Debug, thiserror::Error)]
 #[error("the server did not confirm `{word}` for a delivered message")]
@@ -55,6 +60,12 @@ impl Acker {
         self.say("nak", format!("-NAK {{\"delay\":{nanos}}}").into()).await
     }
 
+    /// Not for this receiver: to be delivered again soon, to whoever asks then, and
+    /// ever later, so that a message nobody can take costs little.
+    pub(crate) async fn pass_on(&self, delivered: u64) -> Result<(), Error> {
+        self.nak(pause_for_others(delivered)).await
+    }
+
     /// Never again, and `reason` goes into the server's advisory.
     pub(crate) async fn term(&self, reason: &str) -> Result<(), Error> {
         self.say("term", format!("+TERM {reason}").into()).await
@@ -65,6 +76,11 @@ impl Acker {
         let answer = self.bus.client().send_request(self.reply.clone(), request).await;
         answer.map(|_| ()).map_err(|source| Error { word, source })
     }
+}
+
+fn pause_for_others(delivered: u64) -> Duration {
+    let doublings = delivered.saturating_sub(1).min(16);
+    OTHERS.saturating_mul(1 << doublings).min(OTHERS_MAX)
 }
 
 /// Where a delivered message stands.
@@ -99,4 +115,16 @@ pub(crate) fn position(bus: &Bus, message: Message) -> Option<(Message, Position
     let message = message.message;
     let reply = message.reply.clone()?;
     Some((message, position, Acker { bus: bus.clone(), reply }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_takes_comes_ever_later() {
+        let pauses =
+            [1, 2, 3, 7, 8, 1_000].map(|delivered| pause_for_others(delivered).as_millis());
+        assert_eq!(pauses, [250, 500, 1000, 16_000, 16_000, 16_000]);
+    }
 }

@@ -306,6 +306,15 @@ impl<T> EventDelivery<T> {
         self.acker.nak(delay).await
     }
 
+    /// To be delivered again, soon and then ever later, to another replica: this one
+    /// does not know its form yet.
+    ///
+    /// # Errors
+    /// If not confirmed, it comes again after its ack wait.
+    pub async fn pass_on(&self) -> Result<(), AckError> {
+        self.acker.pass_on(self.delivered).await
+    }
+
     /// Never to be delivered again, for `reason`.
     ///
     /// # Errors

@@ -281,6 +281,11 @@ pub fn worker_permissions(region: &Region, classes: &[Class], worker: &WorkerId)
     Permissions { publish, subscribe }
 }
 
+/// The job of a job subject.
+pub(crate) fn job_of(subject: &str) -> Option<JobId> {
+    subject.rsplit('.').next()?.parse().ok()
+}
+
 /// Worker and job of an event or log subject.
 pub(crate) fn worker_and_job(subject: &str) -> Option<(WorkerId, JobId)> {
     let mut tokens = subject.split('.').skip(3);
@@ -418,6 +423,8 @@ mod tests {
         assert_eq!(subject, format!("slipway.events.us-east-1.gpu-7.{ID}"));
         assert_eq!(worker_and_job(&subject), Some((worker, job)));
         assert_eq!(worker_and_job("slipway.events.us.w"), None);
+        assert_eq!(job_of(&job_subject(&region, Class::Cpu, JobKind::Pull, &job)), Some(job));
+        assert_eq!(job_of("slipway.jobs.us.cpu.build.x"), None);
         assert_eq!(
             job_subject(&region, Class::Gpu, JobKind::Build, &job),
             format!("slipway.jobs.us-east-1.gpu.build.{ID}")

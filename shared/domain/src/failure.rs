@@ -125,7 +125,7 @@ pub enum FailureKind {
     TooLarge,
     /// It took longer than allowed.
     TimedOut,
-    /// The job's message cannot be understood by this worker.
+    /// What the job asks for makes no sense to a worker.
     JobInvalid,
     /// Somebody cancelled the job.
     Cancelled,
@@ -139,6 +139,8 @@ pub enum FailureKind {
     WorkerLost,
     /// The worker is shutting down and hands the job back.
     HandedBack,
+    /// The message of the attempt cannot be read, and was thrown away.
+    MessageUnreadable,
     /// A fault of Slipway itself.
     Internal,
 }
@@ -169,6 +171,7 @@ impl FailureKind {
             Self::StoreUnavailable => "store_unavailable",
             Self::WorkerLost => "worker_lost",
             Self::HandedBack => "handed_back",
+            Self::MessageUnreadable => "message_unreadable",
             Self::Internal => "internal",
         }
     }
@@ -209,6 +212,7 @@ impl FailureKind {
             | Self::StoreUnavailable
             | Self::WorkerLost
             | Self::HandedBack
+            | Self::MessageUnreadable
             | Self::Internal => Cause::Infrastructure,
         }
     }

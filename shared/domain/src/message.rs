@@ -74,6 +74,12 @@ pub enum WorkerEvent {
     Published(BuiltImage),
     /// There will be no image from this attempt.
     Failed(Failure),
+    /// A message of the job made no sense and was thrown away. Nobody claimed an
+    /// attempt: the number of the event's is 0.
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl WorkerEvent {
@@ -84,6 +90,7 @@ impl WorkerEvent {
             Self::Started => "started",
             Self::Published(_) => "published",
             Self::Failed(_) => "failed",
+            Self::Unreadable { .. } => "unreadable",
         }
     }
 }

@@ -26,6 +26,9 @@ pub struct WorkerRecord {
     pub slots: u32,
     /// What it runs now.
     pub running: Vec<JobId>,
+    /// The newest form of a job's message that it reads.
+    #[serde(default = "first")]
+    pub job_version: u32,
     /// Version of the program.
     pub software: String,
     /// BuildKit as the worker found it, for example `engine v0.13.2`.
@@ -40,6 +43,11 @@ pub struct WorkerRecord {
     pub draining: bool,
     /// When the process started.
     pub started_at: Timestamp,
+}
+
+/// What workers read that do not say it.
+const fn first() -> u32 {
+    1
 }
 
 /// A worker's GPU.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use slipway_domain::{Class, Region};
+use slipway_domain::{Class, JobId, Region};
 use tokio::time::sleep;
 
 use crate::ack::{self, Acker};
@@ -31,6 +31,8 @@ pub struct Puller {
 /// ack it: an ack is no fence, the claim is.
 #[derive(Debug)]
 pub struct Delivery<T> {
+    /// The job, by the subject.
+    pub job: JobId,
     /// The message, if it can be read; end it with [`Delivery::term`] if not.
     pub payload: Result<T, Poison>,
     /// How often it was delivered, from 1.
@@ -72,7 +74,13 @@ impl Puller {
             match pulled {
                 Pulled::Message(message) => {
                     if let Some((message, position, acker)) = ack::position(&self.bus, message) {
+                        let Some(job) = topology::job_of(&message.subject) else {
+                            // Boxed: what hardly ever happens need not make room in every slot.
+                            Box::pin(refuse(&message.subject, &acker)).await;
+                            continue;
+                        };
                         return Some(Delivery {
+                            job,
                             payload: payload::decode(&message.subject, &message.payload),
                             delivered: position.delivered,
                             trace: trace::extract(message.headers.as_ref()),
@@ -95,6 +103,14 @@ impl Puller {
     }
 }
 
+/// Ends a message that was published past the scheme of subjects.
+async fn refuse(subject: &str, acker: &Acker) {
+    tracing::error!(%subject, "a message on a subject without a job is thrown away");
+    if let Err(error) = acker.term("the subject names no job").await {
+        tracing::debug!(%error, "the message will come again");
+    }
+}
+
 impl<T> Delivery<T> {
     /// Takes the message out of the queue for good; returns when the server
     /// confirmed. Whoever claimed the job calls it, and so does whoever found
@@ -112,6 +128,15 @@ impl<T> Delivery<T> {
     /// If not confirmed, it comes again after its ack wait.
     pub async fn nak(&self, delay: Duration) -> Result<(), AckError> {
         self.acker.nak(delay).await
+    }
+
+    /// Puts the message back for other workers, to be delivered soon and then ever
+    /// later: this one does not know its form.
+    ///
+    /// # Errors
+    /// If not confirmed, it comes again after its ack wait.
+    pub async fn pass_on(&self) -> Result<(), AckError> {
+        self.acker.pass_on(self.delivered).await
     }
 
     /// Takes the message out of the queue since nobody can ever work on it.

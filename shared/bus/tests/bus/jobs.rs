@@ -150,7 +150,7 @@ async fn cancelled_slot_takes_nothing_with_it() {
             let _ = cancel.send(());
         };
         let publish = publish(&queue, "us", Class::Cpu, job);
-        let (slot, (), ()) = soon(async { tokio::join!(slot, publish, race) }).await;
+        let (slot, (), ()) = Box::pin(soon(async { tokio::join!(slot, publish, race) })).await;
         let delivery = match slot {
             Some(delivery) => delivery,
             None => take(&puller).await,
