@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::lease::Lease;
+use slipway_domain::message::EventMessage;
 use slipway_domain::{AttemptNumber, JobId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +125,7 @@ fn is_past(time: Timestamp, now: Timestamp) -> bool {
 }
 
 /// A queued job is either in its queue, or claimed by a worker whose first event
-/// is on its way. If it is neither, the queue lost it.
+/// is on its way. If it is neither, its claim is over, or the queue lost it.
 async fn requeue(settler: &Settler, job: &JobRecord, waiting: AttemptNumber) {
     let claimed = matches!(
         settler.view.fleet().lease(&job.id),
@@ -133,24 +134,84 @@ async fn requeue(settler: &Settler, job: &JobRecord, waiting: AttemptNumber) {
     if claimed {
         return;
     }
-    let held = settler.bus.jobs().holds(&job.region, job.class, job.kind, job.id).await;
-    let outcome = match held {
-        Ok(true) => return,
-        Ok(false) => {
-            tracing::warn!(job.id = %job.id, "the queue lost a waiting job, sending it again");
-            settler.dispatch_again(job).await
-        }
-        Err(error) => Err(settle::Error::Dispatch(error)),
-    };
-    if let Err(error) = outcome {
+    if let Err(error) = look_after(settler, job, waiting).await {
         let error = slipway_runtime::telemetry::chain(&error);
         tracing::warn!(job.id = %job.id, error, "a waiting job could not be looked after");
     }
 }
 
+async fn look_after(
+    settler: &Settler,
+    job: &JobRecord,
+    waiting: AttemptNumber,
+) -> Result<(), settle::Error> {
+    let Settler { bus, view, ledger, .. } = settler;
+    let held = bus.jobs().holds(&job.region, job.class, job.kind, job.id).await;
+    if held.map_err(settle::Error::Dispatch)? {
+        return Ok(());
+    }
+    // What a claim reported before its lease ended counts, read by anybody or not:
+    // the work is not done twice.
+    let last = bus.events().last_of::<EventMessage>(&job.region, job.id).await;
+    if let Some(last) = last.map_err(settle::Error::Events)?
+        && last.attempt.number == waiting
+    {
+        let loss = Loss { job: job.id, attempt: last.attempt, worker: last.worker };
+        watch::lease_lost(bus, ledger, view, &loss).await;
+        return Ok(());
+    }
+    tracing::warn!(job.id = %job.id, "the queue lost a waiting job, sending it again");
+    settler.dispatch_again(job).await
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use slipway_domain::message::{VERSION, WorkerEvent};
+    use slipway_domain::{Attempt, Nonce};
+
     use super::*;
+    use crate::ledger::Naming;
+    use crate::ledger::tests::{image, new, replica, start};
+    use crate::settle::tests::settler;
+
+    /// A job that waits, of which the records heard nothing else, and what a worker
+    /// reported of its first attempt.
+    async fn reported(events: Vec<WorkerEvent>) -> JobRecord {
+        let (_server, bus) = start().await;
+        let (only, folder) = (replica(&bus).await, tempfile::tempdir().unwrap());
+        let settler = settler(&bus, &only, &folder);
+        let (snapshot, job) = new("a");
+        only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+        let nonce = Nonce::from_uuid(uuid::Uuid::from_u128(7));
+        let attempt = Attempt { number: AttemptNumber::FIRST, nonce };
+        let worker: slipway_domain::WorkerId = "w1".parse().unwrap();
+        for event in events {
+            let (version, at, id) = (VERSION, Timestamp::now(), event.name());
+            let message =
+                EventMessage { version, job: job.id, attempt, worker: worker.clone(), at, event };
+            bus.events().publish(&job.region, &worker, job.id, &message, id).await.unwrap();
+        }
+        requeue(&settler, &job, AttemptNumber::FIRST).await;
+        let held = bus.jobs().holds(&job.region, job.class, job.kind, job.id).await.unwrap();
+        let record = only.view.records().job(&job.id).unwrap().value.clone();
+        let again = matches!(&record.state, JobState::Queued { attempt, .. }
+            if *attempt == AttemptNumber::FIRST);
+        assert_eq!(held, again, "only the very attempt is sent again");
+        (*record).clone()
+    }
+
+    #[tokio::test]
+    async fn a_report_that_nobody_has_read_spares_a_second_build() {
+        let done = vec![WorkerEvent::Started, WorkerEvent::Published(image())];
+        assert_eq!(reported(done).await.state.name(), "succeeded");
+        // One that began and whose lease is gone is the attempt that was lost.
+        let lost = reported(vec![WorkerEvent::Started]).await;
+        assert_eq!(lost.state.name(), "queued");
+        assert_eq!(lost.current_attempt(), AttemptNumber::new(2));
+        let silent = reported(vec![]).await;
+        assert_eq!(silent.current_attempt(), AttemptNumber::FIRST);
+    }
 
     #[test]
     fn only_what_stands_alone_all_the_time_is_cleared() {

@@ -8,7 +8,7 @@
 mod lane;
 mod removal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +45,9 @@ pub enum Error {
     /// The job was not put on its queue.
     #[error("cannot dispatch the job")]
     Dispatch(#[source] slipway_bus::jobs::Error),
+    /// What was reported of it is not known.
+    #[error("cannot look up what was reported of the job")]
+    Events(#[source] slipway_bus::events::Error),
     /// Its lease was not closed.
     #[error("cannot close the lease")]
     Lease(#[source] bucket::Error),

@@ -136,9 +136,9 @@ fn started() -> JobEvent {
     JobEvent::Started { attempt: attempt(), worker: "w1".parse().unwrap() }
 }
 
-pub(crate) fn published() -> JobEvent {
+pub(crate) fn image() -> BuiltImage {
     let digest: slipway_oci::Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
-    let image = BuiltImage {
+    BuiltImage {
         digest,
         config_digest: digest,
         size: 1,
@@ -147,8 +147,11 @@ pub(crate) fn published() -> JobEvent {
         layers: 1,
         cached_steps: 0,
         total_steps: 1,
-    };
-    JobEvent::Published { attempt: attempt(), worker: "w1".parse().unwrap(), image }
+    }
+}
+
+pub(crate) fn published() -> JobEvent {
+    JobEvent::Published { attempt: attempt(), worker: "w1".parse().unwrap(), image: image() }
 }
 
 async fn eventually(what: &str, probe: impl Fn() -> bool) {

@@ -11,7 +11,7 @@ use super::*;
 use crate::ledger::Naming;
 use crate::ledger::tests::{Replica, new, published, replica, start};
 
-fn settler(bus: &Bus, replica: &Replica, folder: &TempDir) -> Settler {
+pub(crate) fn settler(bus: &Bus, replica: &Replica, folder: &TempDir) -> Settler {
     let config = format!("\"file://{}\"", folder.path().display());
     let config: slipway_blobstore::Config = serde_json::from_str(&config).unwrap();
     let stores = BTreeMap::from([("us".parse().unwrap(), Store::open(&config).unwrap())]);

@@ -161,10 +161,30 @@ impl Events {
         worker: &WorkerId,
         job: JobId,
     ) -> Result<Option<T>, Error> {
+        self.last_on(region, topology::event_subject(region, worker, &job), job).await
+    }
+
+    /// The last event that anybody published on a job, as [`Events::last`].
+    ///
+    /// # Errors
+    /// [`Error::LookUp`].
+    pub async fn last_of<T: DeserializeOwned>(
+        &self,
+        region: &Region,
+        job: JobId,
+    ) -> Result<Option<T>, Error> {
+        self.last_on(region, topology::event_filter(region, &job), job).await
+    }
+
+    async fn last_on<T: DeserializeOwned>(
+        &self,
+        region: &Region,
+        subject: String,
+        job: JobId,
+    ) -> Result<Option<T>, Error> {
         let failed = |source: BoxError| Error::LookUp { job, source };
         let stream = self.bus.context().get_stream_no_info(topology::events_stream(region)).await;
         let stream = stream.map_err(|error| failed(error.into()))?;
-        let subject = topology::event_subject(region, worker, &job);
         match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => Ok(payload::decode(&subject, &message.payload).ok()),
             Err(error) if crate::bucket::is_no_message(&error) => Ok(None),

@@ -202,6 +202,12 @@ pub fn event_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String 
     format!("slipway.events.{region}.{worker}.{job}")
 }
 
+/// Every event of a job, whoever reports it.
+#[must_use]
+pub fn event_filter(region: &Region, job: &JobId) -> String {
+    format!("slipway.events.{region}.*.{job}")
+}
+
 /// Every event of a region.
 #[must_use]
 pub fn events_filter(region: &Region) -> String {
