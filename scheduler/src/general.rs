@@ -240,7 +240,7 @@ async fn look_at(app: &App, wanted: &DefaultSnapshot) -> Result<(), ApiError> {
                 region_id: wanted.region.as_ref().map(ToString::to_string),
                 ..CreateSnapshot::default()
             };
-            submit::submit(app, owner(), request).await?.id
+            submit::submit(app, owner(), submit::new_id(), request).await?.id
         }
     };
     app.ledger.set_general(id, true).await?;

@@ -244,6 +244,24 @@ impl Ledger {
         Ok(found)
     }
 
+    /// The snapshot of an organization with this id, also if the watch has not
+    /// brought it yet.
+    ///
+    /// # Errors
+    /// Nothing can be read now.
+    pub async fn find(
+        &self,
+        organization: OrganizationId,
+        id: SnapshotId,
+    ) -> Result<Option<SnapshotRecord>, Error> {
+        if self.view.records().snapshot(&id).is_none() {
+            self.reload_snapshot(organization, id).await?;
+        }
+        let records = self.view.records();
+        let found = records.snapshot(&id).filter(|entry| entry.value.organization == organization);
+        Ok(found.map(|entry| (*entry.value).clone()))
+    }
+
     /// Reads a snapshot afresh; returns whether there is one.
     async fn reload_snapshot(
         &self,

@@ -182,6 +182,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         limiter: config.rate_limit.map(Limiter::new),
         started_at: Timestamp::now(),
         push_tokens: bus.bucket(&BucketName::PushTokens),
+        requests_made: bus.bucket(&BucketName::Requests),
         shutdown: tasks.shutdown().clone(),
         requests: Requests::new(telemetry.meter()),
     };

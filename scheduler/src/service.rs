@@ -81,7 +81,8 @@ pub(crate) fn offer(name: &str, description: &str, subject: &str) -> Offer {
 async fn submit_for_key(app: &App, request: SubmitRequest) -> Result<SubmitResponse, ApiError> {
     let caller = Caller::of_key(&app.view, &request.api_key, Timestamp::now())?;
     caller.must(Permission::WriteSnapshots)?;
-    let snapshot = submit::submit(app, caller.organization, request.snapshot).await?;
+    let snapshot =
+        submit::submit(app, caller.organization, submit::new_id(), request.snapshot).await?;
     Ok(SubmitResponse { snapshot_id: snapshot.id.to_string(), job_id: snapshot.job.to_string() })
 }
 

@@ -17,19 +17,20 @@ use crate::ledger::Naming;
 use crate::{trace, validate};
 
 /// Checks a request, stores the snapshot, with its job or on one that does the
-/// same work already, and wakes a worker. When this returns, both are durable.
+/// same work already, and wakes a worker. When this returns, both are durable. The
+/// snapshot gets `id`, which is new.
 ///
 /// # Errors
 /// The request is refused, or it could not be stored; then nothing was.
 pub async fn submit(
     app: &App,
     organization: OrganizationId,
+    id: SnapshotId,
     request: CreateSnapshot,
 ) -> Result<SnapshotRecord, ApiError> {
     let now = Timestamp::now();
     let naming = if request.replace { Naming::Replace } else { Naming::Take };
     let valid = check(app, &organization, request, now)?;
-    let id = SnapshotId::from_uuid(Uuid::now_v7());
     let job = NewJob {
         id: JobId::from_uuid(Uuid::now_v7()),
         organization,
@@ -65,6 +66,12 @@ pub async fn submit(
         "snapshot submitted"
     );
     Ok(snapshot)
+}
+
+/// An id for a snapshot.
+#[must_use]
+pub fn new_id() -> SnapshotId {
+    SnapshotId::from_uuid(Uuid::now_v7())
 }
 
 /// What the server sees of each of a build's contexts, whatever its client calls

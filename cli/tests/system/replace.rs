@@ -1,7 +1,10 @@
 //! A snapshot that is replaced under its name.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::Command;
 
+use serde_json::{Value, json};
 use slipway_api::types::{CreateSnapshot, Snapshot};
 use slipway_testkit::Child;
 
@@ -71,4 +74,55 @@ async fn the_command_line_replaces() {
         assert_eq!(is_ended, is_success, "{}", child.output().lines().join("\n"));
     }
     assert_ne!(named(&cluster).await.id, old.id);
+}
+
+/// Status and body of a request with a key.
+async fn post(
+    api: SocketAddr,
+    cluster: &Cluster,
+    idempotency_key: &str,
+    wanted: &CreateSnapshot,
+) -> (u16, Value) {
+    let url = format!("http://{api}/api/snapshots");
+    let request = reqwest::Client::new().post(url).bearer_auth(&cluster.key).json(wanted);
+    let answer = request.header("Idempotency-Key", idempotency_key).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_makes_nothing_new() {
+    let cluster = Cluster::start().await;
+    let (_second, other) = cluster.second_scheduler().await;
+    let wanted = CreateSnapshot { replace: false, ..replacement("RUN echo once") };
+    let schedulers = [cluster.api, other];
+    let at_once = (0..10).map(|n| post(schedulers[n % 2], &cluster, "deploy-1", &wanted));
+    let answers = futures::future::join_all(at_once).await;
+    let ids: BTreeSet<&str> = answers.iter().filter_map(|(_, body)| body["id"].as_str()).collect();
+    assert_eq!(ids.len(), 1, "{answers:?}");
+    for (status, body) in &answers {
+        let is_told = *status == 200 || body["code"] == "idempotency_key_in_use";
+        assert!(is_told, "{status} {body}");
+    }
+    let id = (*ids.first().unwrap()).to_owned();
+    assert_eq!(cluster.ended(&id).await.state, "active");
+    let (status, body) = post(other, &cluster, "deploy-1", &wanted).await;
+    assert_eq!((status, &body["id"], &body["state"]), (200, &json!(id), &json!("active")));
+
+    let another = replacement("RUN echo twice");
+    let (status, body) = post(cluster.api, &cluster, "deploy-1", &another).await;
+    assert_eq!((status, &body["code"]), (422, &json!("idempotency_key_reused")));
+    let (status, body) = post(cluster.api, &cluster, "", &wanted).await;
+    assert_eq!((status, &body["code"]), (400, &json!("idempotency_key_invalid")));
+    // What was refused is asked anew: the name may be free by then.
+    let (status, body) = post(cluster.api, &cluster, "deploy-2", &wanted).await;
+    assert_eq!((status, &body["code"]), (409, &json!("name_taken")));
+    cluster.client.delete_snapshot(&id).await.unwrap();
+    eventually("it is gone", async || {
+        cluster.client.snapshot(&id).await.err().filter(|error| error.status() == Some(404))
+    })
+    .await;
+    let (status, body) = post(cluster.api, &cluster, "deploy-1", &wanted).await;
+    assert_eq!((status, &body["code"]), (409, &json!("idempotency_key_used")));
+    let (status, _) = post(cluster.api, &cluster, "deploy-2", &wanted).await;
+    assert_eq!(status, 200);
 }

@@ -12,6 +12,7 @@ mod contexts;
 mod doc;
 mod error;
 mod fleet;
+mod idempotency;
 pub(crate) mod jobs;
 mod organizations;
 pub(crate) mod present;
@@ -85,6 +86,8 @@ pub struct App {
     pub started_at: Timestamp,
     /// Secrets for pushes to the regions' registries.
     pub push_tokens: Bucket,
+    /// Requests that may be sent again.
+    pub requests_made: Bucket,
     /// Cancelled when the process stops: answers that would go on end then.
     pub shutdown: CancellationToken,
 }

@@ -16,16 +16,17 @@ use slipway_domain::LogSeq;
 use slipway_domain::organization::Permission;
 use slipway_domain::snapshot::SnapshotRecord;
 
-use super::{ApiError, App, Caller, present};
-use crate::{activity, logs, submit};
+use super::{ApiError, App, Caller, idempotency, present};
+use crate::{activity, logs};
 
 /// Make a snapshot
 ///
 /// From a Dockerfile or from a registry image. The answer comes at once; a worker
 /// makes the snapshot from now on. With `replace`, a snapshot that has the name keeps
 /// it until the new one is active, and is deleted then; until then the new one is
-/// found by its id.
-#[utoipa::path(post, path = "/snapshots", tag = "snapshots", responses((status = 200, body = Snapshot)))]
+/// found by its id. With an `Idempotency-Key` the same request can be sent again for a
+/// day, and is answered with the snapshot that the first one made.
+#[utoipa::path(post, path = "/snapshots", tag = "snapshots", params(("Idempotency-Key" = Option<String>, Header, description = "Names this request: 1 to 255 printable ASCII characters")), responses((status = 200, body = Snapshot)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -33,7 +34,8 @@ pub async fn create(
     Json(request): Json<CreateSnapshot>,
 ) -> Result<Json<Snapshot>, ApiError> {
     caller.must(Permission::WriteSnapshots)?;
-    let record = submit::submit(&app, caller.organization, request).await?;
+    let key = headers.get(idempotency::HEADER);
+    let record = idempotency::submit(&app, caller.organization, key, request).await?;
     Ok(Json(show(&app, &record, &headers)))
 }
 

@@ -113,6 +113,8 @@ pub enum BucketName {
     /// What the content of uploaded build contexts was found to be, and the secret
     /// behind the keys for uploads.
     Uploads,
+    /// Requests that may be sent again, by their keys.
+    Requests,
     /// Claims of attempts and signs of life of one region's workers.
     Leases(Region),
 }
@@ -129,6 +131,7 @@ impl BucketName {
             | Self::ApiKeys
             | Self::PushTokens
             | Self::Uploads
+            | Self::Requests
             | Self::RegistryCredentials => Duration::from_secs(24 * 3600),
         }
     }
@@ -143,6 +146,7 @@ impl fmt::Display for BucketName {
             Self::RegistryCredentials => f.write_str("registry_credentials"),
             Self::PushTokens => f.write_str("push_tokens"),
             Self::Uploads => f.write_str("uploads"),
+            Self::Requests => f.write_str("requests"),
             Self::Leases(region) => write!(f, "leases_{region}"),
         }
     }
@@ -336,6 +340,7 @@ pub(crate) fn buckets(topology: &Topology) -> Vec<(BucketName, Option<&ServerPla
         BucketName::RegistryCredentials,
         BucketName::Uploads,
         BucketName::PushTokens,
+        BucketName::Requests,
     ];
     let leases = topology
         .regions

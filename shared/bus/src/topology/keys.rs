@@ -56,6 +56,12 @@ pub fn push_token(sha256_hex: &str) -> String {
     format!("sha256-{sha256_hex}")
 }
 
+/// Requests: one of an organization, by the lowercase hex SHA-256 of its key.
+#[must_use]
+pub fn request(organization: &OrganizationId, sha256_hex: &str) -> String {
+    format!("request.{organization}.sha256-{sha256_hex}")
+}
+
 /// Uploads: what a context was found to be. `hash` is what its client calls
 /// it, in hexadecimal digits.
 #[must_use]
