@@ -8,6 +8,8 @@ use slipway_domain::message::VERSION;
 use slipway_domain::{AttemptNumber, Class, JobId, LogEvent, OrganizationId, SnapshotId};
 use slipway_registry::{Limits, Metrics, Registry};
 use slipway_testkit::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth, stack};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use uuid::Uuid;
 
 use slipway_oci::ImageReference;
@@ -45,19 +47,26 @@ async fn bench() -> Bench {
     bench_with(slipway_source::Config::default(), Arc::new(Nothing)).await
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
 async fn bench_with(source: slipway_source::Config, vault: Arc<dyn ImageCredentials>) -> Bench {
+    bench_on(&stack::buildkit_endpoint(), source, vault).await
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
+async fn bench_on(
+    endpoint: &str,
+    source: slipway_source::Config,
+    vault: Arc<dyn ImageCredentials>,
+) -> Bench {
     let (store, grants) = (Store::in_memory(), Arc::new(StaticAuthorizer::new()));
     let contexts = Contexts::new(store.clone());
     let registry = Registry::new(store.clone(), grants.clone(), Limits::default());
     let metrics = registry.metrics().clone();
     let routes =
         slipway_registry::router(registry.clone()).merge(crate::contexts::router(contexts.clone()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    let endpoint = stack::buildkit_endpoint().parse().unwrap();
-    let client = Client::connect(&endpoint, None).await.unwrap();
+    let client = Client::connect(&endpoint.parse().unwrap(), None).await.unwrap();
     let source = slipway_source::Client::new(source).unwrap();
     let counts = crate::metrics::Metrics::new(&slipway_runtime::telemetry::no_meter());
     let builder = Builder {
@@ -199,11 +208,15 @@ async fn copy_base(registry: &DockerRegistry, name: &str) {
 
 /// A mirror of Docker Hub with a login.
 async fn mirrored() -> (Bench, DockerRegistry) {
+    mirrored_on(&stack::buildkit_endpoint()).await
+}
+
+async fn mirrored_on(endpoint: &str) -> (Bench, DockerRegistry) {
     let mirror = DockerRegistry::start(RegistryAuth::Password).await;
     let host = mirror.address().to_string();
     let mirrors = [("docker.io".to_owned(), vec![host.clone()])].into();
     let source = slipway_source::Config { mirrors, ..slipway_source::Config::default() };
-    (bench_with(source, Arc::new(Login(host))).await, mirror)
+    (bench_on(endpoint, source, Arc::new(Login(host))).await, mirror)
 }
 
 #[tokio::test]
@@ -227,6 +240,53 @@ async fn images_come_from_a_mirror_where_it_has_them() {
     // What the mirror lacks comes from where it is said to be.
     let elsewhere = format!("FROM {}\nRUN echo {marker}\n", stack::base_image());
     run(&bench, &job(1, &elsewhere)).await.0.unwrap();
+}
+
+/// The stack's engine as a buildkitd: whoever connects speaks with its BuildKit.
+async fn upgraded<S: AsyncRead + AsyncWrite + Unpin>(mut client: S) {
+    let socket = stack::buildkit_endpoint();
+    let socket = socket.strip_prefix("docker://").expect("the dev stack's BuildKit is an engine");
+    let mut engine = UnixStream::connect(socket).await.unwrap();
+    let ask = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    engine.write_all(ask).await.unwrap();
+    let mut answer = vec![];
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(engine.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    // It ends when either side does.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut engine).await;
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
+async fn a_buildkitd_on_a_socket_and_on_tcp_follows_to_mirrors_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buildkitd.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints =
+        [format!("unix://{}", path.display()), format!("tcp://{}", tcp.local_addr().unwrap())];
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                accepted = socket.accept() => tokio::spawn(upgraded(accepted.unwrap().0)),
+                accepted = tcp.accept() => tokio::spawn(upgraded(accepted.unwrap().0)),
+            };
+        }
+    });
+    for endpoint in endpoints {
+        let (bench, mirror) = mirrored_on(&endpoint).await;
+        let marker = Uuid::new_v4().simple().to_string();
+        copy_base(&mirror, &format!("library/{marker}:1.2")).await;
+        let dockerfile = format!(
+            "FROM {marker}:1.2\nCOPY --from={marker}:1.2 /bin/busybox /tool\nRUN echo on {marker}\n"
+        );
+        let (image, lines) = run(&bench, &job(1, &dockerfile)).await;
+        image.unwrap();
+        let said = format!("on {marker}");
+        assert!(lines.iter().any(|line| line.ends_with(&said)), "{endpoint}: {lines:?}");
+    }
 }
 
 #[tokio::test]
