@@ -104,6 +104,8 @@ async fn a_request_that_is_sent_again_makes_nothing_new() {
         assert!(is_told, "{status} {body}");
     }
     let id = (*ids.first().unwrap()).to_owned();
+    // Whoever did not make it hears of it a moment later.
+    eventually("this scheduler knows it", async || cluster.client.snapshot(&id).await.ok()).await;
     assert_eq!(cluster.ended(&id).await.state, "active");
     let (status, body) = post(other, &cluster, "deploy-1", &wanted).await;
     assert_eq!((status, &body["id"], &body["state"]), (200, &json!(id), &json!("active")));
