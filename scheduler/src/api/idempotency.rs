@@ -2,8 +2,10 @@
 //! one made (draft-ietf-httpapi-idempotency-key-header).
 //!
 //! The key is stored before the snapshot, with the id that the snapshot will have
-//! and a hash of the request. Invariant: of all requests with one key at most one
-//! makes a snapshot; who dies in the middle leaves enough to go on with.
+//! and a hash of the request. A request that does not end counts as lost after a
+//! while, and the next one goes on, with an id of its own. Invariant: only the
+//! snapshot that the key names is ever told to a client; whoever comes too late
+//! takes back what it has made.
 
 use std::time::Duration;
 
@@ -11,12 +13,14 @@ use axum::http::{HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use slipway_api::types::CreateSnapshot;
+use slipway_bus::bucket::{self, Bucket};
 use slipway_bus::topology::keys;
 use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{OrganizationId, SnapshotId};
 use slipway_oci::Digest;
 
 use super::{ApiError, App};
+use crate::ledger::Ledger;
 use crate::submit;
 
 /// The header.
@@ -63,70 +67,105 @@ pub async fn submit(
     let Some(key) = key else {
         return submit::submit(app, organization, submit::new_id(), request).await;
     };
-    let slot = keys::request(&organization, &hex(checked(key)?.as_bytes()));
-    let body = serde_json::to_vec(&request).map_err(|error| ApiError::unavailable(&error))?;
-    let (mut record, revision) = match begin(app, organization, &slot, &hex(&body)).await? {
+    let body = serde_json::to_vec(&request).expect("a request of text serialises");
+    let key = Key {
+        bucket: &app.requests_made,
+        slot: keys::request(&organization, &hex(checked(key)?.as_bytes())),
+        request: hex(&body),
+    };
+    let begun = key.begin(&app.ledger, organization, Timestamp::now()).await?;
+    let (record, revision) = match begun {
         Turn::Done(snapshot) => return Ok(*snapshot),
         Turn::Ours(record, revision) => (record, revision),
     };
-    let made = submit::submit(app, organization, record.snapshot, request).await;
-    // Without either write the key is free again after a while, and whoever asks then
-    // is shown the snapshot if there is one.
-    let noted = if made.is_ok() {
-        record.is_done = true;
-        let update = app.requests_made.update(&slot, &record, revision, Some(LASTS)).await;
-        update.map(|_| ())
-    } else {
-        app.requests_made.delete(&slot, revision).await
-    };
-    if let Err(error) = noted {
-        tracing::warn!(%error, "the end of a request with a key is not noted");
+    let id = record.snapshot;
+    let made = submit::submit(app, organization, id, request).await;
+    match key.end(record, revision, made.is_ok()).await {
+        Err(error) if error.is_conflict() && made.is_ok() => {
+            // Another one goes on with the request, and did not find the snapshot.
+            if let Err(error) = app.ledger.remove(id).await {
+                let error = slipway_runtime::telemetry::chain(&error);
+                tracing::warn!(snapshot.id = %id, error, "a snapshot that came too late stays");
+            }
+            Err(under_way())
+        }
+        // The key names our snapshot still: whoever asks next is shown it, if it is there.
+        Err(error) => {
+            tracing::warn!(%error, "the end of a request with a key is not noted");
+            made
+        }
+        Ok(()) => made,
     }
-    made
 }
 
-async fn begin(
-    app: &App,
-    organization: OrganizationId,
-    slot: &str,
-    request: &str,
-) -> Result<Turn, ApiError> {
-    let bucket = &app.requests_made;
-    loop {
+/// A key, and the request that comes with it.
+struct Key<'a> {
+    bucket: &'a Bucket,
+    slot: String,
+    request: String,
+}
+
+impl Key<'_> {
+    async fn begin(
+        &self,
+        ledger: &Ledger,
+        organization: OrganizationId,
+        now: Timestamp,
+    ) -> Result<Turn, ApiError> {
         let own = RequestRecord {
             version: 1,
-            request: request.to_owned(),
+            request: self.request.clone(),
             snapshot: submit::new_id(),
-            began_at: Timestamp::now(),
+            began_at: now,
             is_done: false,
         };
-        match bucket.create(slot, &own, Some(LASTS)).await {
-            Ok(revision) => return Ok(Turn::Ours(own, revision)),
-            Err(error) if !error.is_conflict() => return Err(ApiError::unavailable(&error)),
-            Err(_) => {}
-        }
-        let entry = bucket.get(slot).await.map_err(|error| ApiError::unavailable(&error))?;
-        let Some(entry) = entry else { continue };
-        let stored: RequestRecord = entry.json().map_err(|error| ApiError::unavailable(&error))?;
-        if stored.request != request {
-            return Err(reused());
-        }
-        if let Some(snapshot) = app.ledger.find(organization, stored.snapshot).await? {
-            return Ok(Turn::Done(Box::new(snapshot)));
-        }
-        if stored.is_done {
-            return Err(deleted());
-        }
-        if own.began_at.duration_since(stored.began_at) < PATIENCE {
-            return Err(under_way());
-        }
-        let ours = RequestRecord { began_at: own.began_at, ..stored };
-        match bucket.update(slot, &ours, entry.revision, Some(LASTS)).await {
-            Ok(revision) => return Ok(Turn::Ours(ours, revision)),
-            Err(error) if error.is_conflict() => {}
-            Err(error) => return Err(ApiError::unavailable(&error)),
+        loop {
+            match self.bucket.create(&self.slot, &own, Some(LASTS)).await {
+                Ok(revision) => return Ok(Turn::Ours(own, revision)),
+                Err(error) if !error.is_conflict() => return Err(unavailable(&error)),
+                Err(_) => {}
+            }
+            let entry = self.bucket.get(&self.slot).await.map_err(|error| unavailable(&error))?;
+            let Some(entry) = entry else { continue };
+            let stored: RequestRecord = entry.json().map_err(|error| unavailable(&error))?;
+            if stored.request != self.request {
+                return Err(reused());
+            }
+            if let Some(snapshot) = ledger.find(organization, stored.snapshot).await? {
+                return Ok(Turn::Done(Box::new(snapshot)));
+            }
+            if stored.is_done {
+                return Err(deleted());
+            }
+            if now.duration_since(stored.began_at) < PATIENCE {
+                return Err(under_way());
+            }
+            match self.bucket.update(&self.slot, &own, entry.revision, Some(LASTS)).await {
+                Ok(revision) => return Ok(Turn::Ours(own, revision)),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(unavailable(&error)),
+            }
         }
     }
+
+    /// Notes that the request is done, or frees the key if it was refused. It is a
+    /// conflict if another one goes on with the request meanwhile.
+    async fn end(
+        &self,
+        record: RequestRecord,
+        revision: u64,
+        is_done: bool,
+    ) -> Result<(), bucket::Error> {
+        if !is_done {
+            return self.bucket.delete(&self.slot, revision).await;
+        }
+        let record = RequestRecord { is_done, ..record };
+        self.bucket.update(&self.slot, &record, revision, Some(LASTS)).await.map(|_| ())
+    }
+}
+
+fn unavailable(error: &bucket::Error) -> ApiError {
+    ApiError::unavailable(error)
 }
 
 fn checked(key: &HeaderValue) -> Result<&str, ApiError> {
@@ -156,4 +195,81 @@ fn deleted() -> ApiError {
 
 fn hex(bytes: &[u8]) -> String {
     Digest::sha256(bytes).hex()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use slipway_bus::topology::BucketName;
+
+    use super::*;
+    use crate::ledger::Naming;
+    use crate::ledger::tests::{Replica, new, replica, start};
+
+    async fn turn(key: &Key<'_>, replica: &Replica, seconds: i64) -> Result<Turn, ApiError> {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        key.begin(&replica.ledger, new("a").0.organization, now).await
+    }
+
+    fn ours(turn: Result<Turn, ApiError>) -> (RequestRecord, u64) {
+        match turn {
+            Ok(Turn::Ours(record, revision)) => (record, revision),
+            Ok(Turn::Done(snapshot)) => panic!("{snapshot:?} was made"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn done(turn: Result<Turn, ApiError>) -> SnapshotId {
+        match turn {
+            Ok(Turn::Done(snapshot)) => snapshot.id,
+            Ok(Turn::Ours(record, _)) => panic!("{record:?} would make another"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn code(turn: Result<Turn, ApiError>) -> &'static str {
+        turn.err().map(|error| error.code).unwrap()
+    }
+
+    async fn make(replica: &Replica, record: &RequestRecord) {
+        let (snapshot, job) = new("a");
+        let snapshot = SnapshotRecord { id: record.snapshot, ..snapshot };
+        replica.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_too_late_is_told_and_the_one_that_took_over_counts() {
+        let (_server, bus) = start().await;
+        let only = replica(&bus).await;
+        let bucket = bus.bucket(&BucketName::Requests);
+        let key = Key { bucket: &bucket, slot: "request.a.b".into(), request: "r".into() };
+        let (slow, revision) = ours(turn(&key, &only, 0).await);
+        assert_eq!(code(turn(&key, &only, 59).await), "idempotency_key_in_use");
+        let (second, second_revision) = ours(turn(&key, &only, 61).await);
+        assert_ne!(second.snapshot, slow.snapshot);
+        let late = key.end(slow, revision, true).await.unwrap_err();
+        assert!(late.is_conflict(), "{late}");
+        key.end(second.clone(), second_revision, true).await.unwrap();
+        assert_eq!(code(turn(&key, &only, 200).await), "idempotency_key_used");
+        make(&only, &second).await;
+        assert_eq!(done(turn(&key, &only, 200).await), second.snapshot);
+        let other = Key { bucket: &bucket, slot: key.slot.clone(), request: "other".into() };
+        assert_eq!(code(turn(&other, &only, 200).await), "idempotency_key_reused");
+    }
+
+    #[tokio::test]
+    async fn what_was_made_before_its_scheduler_died_is_found_and_a_refusal_frees_the_key() {
+        let (_server, bus) = start().await;
+        let (dying, next) = (replica(&bus).await, replica(&bus).await);
+        let bucket = bus.bucket(&BucketName::Requests);
+        let key = Key { bucket: &bucket, slot: "request.a.b".into(), request: "r".into() };
+        let (dead, _) = ours(turn(&key, &dying, 0).await);
+        make(&dying, &dead).await;
+        // The next one may not have heard of it.
+        assert_eq!(done(turn(&key, &next, 61).await), dead.snapshot);
+        let key = Key { bucket: &bucket, slot: "request.a.c".into(), request: "r".into() };
+        let (refused, revision) = ours(turn(&key, &next, 0).await);
+        key.end(refused, revision, false).await.unwrap();
+        ours(turn(&key, &next, 1).await);
+    }
 }
