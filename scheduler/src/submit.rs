@@ -9,7 +9,7 @@ use slipway_domain::snapshot::{NewSnapshot, SnapshotRecord};
 use slipway_domain::spec::JobSpec;
 use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
-use slipway_oci::Digest;
+use slipway_oci::{Digest, ImageReference};
 use uuid::Uuid;
 
 use crate::api::{ApiError, App};
@@ -114,5 +114,24 @@ fn check(
         gpus,
         now,
     };
-    validate::validate(request, &terms)
+    let valid = validate::validate(request, &terms)?;
+    drop(accounts);
+    in_its_region(app, &valid)?;
+    Ok(valid)
+}
+
+/// Refuses an image of another region's registry: workers read only that of their own.
+fn in_its_region(app: &App, valid: &validate::Valid) -> Result<(), validate::Error> {
+    let JobSpec::Pull(pull) = &valid.spec else { return Ok(()) };
+    let Ok(image) = pull.image.parse::<ImageReference>() else { return Ok(()) };
+    let (host, fleet) = (image.domain(), app.view.fleet());
+    let is_here = fleet.registries(&valid.region).iter().any(|own| own.eq_ignore_ascii_case(host));
+    match fleet.region_of_registry(host) {
+        Some(there) if !is_here => Err(validate::Error::ImageElsewhere {
+            image: pull.image.clone(),
+            region: valid.region.clone(),
+            there: there.clone(),
+        }),
+        _ => Ok(()),
+    }
 }

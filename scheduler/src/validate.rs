@@ -54,6 +54,19 @@ pub enum Error {
         /// Regions that have it.
         elsewhere: String,
     },
+    /// The image lies in the registry of another region.
+    #[error(
+        "`{image}` lies in the registry of region `{there}`, and the snapshot is for `{region}`: \
+         ask for it in `{there}`, or push the image to `{region}`"
+    )]
+    ImageElsewhere {
+        /// What was asked for.
+        image: String,
+        /// The region of the snapshot.
+        region: Region,
+        /// The region of the image.
+        there: Region,
+    },
     /// The organization may not use the region.
     #[error("Region {region} is not available to the organization")]
     RegionNotAllowed {

@@ -16,7 +16,8 @@ use slipway_testkit::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth, stack};
 use crate::cluster::{Cluster, assert_gapless, line};
 use crate::issuer::Issuer;
 
-fn wanted(name: &str, image: &str) -> CreateSnapshot {
+/// A pull into `us`.
+pub fn wanted(name: &str, image: &str) -> CreateSnapshot {
     CreateSnapshot {
         name: name.into(),
         image_name: Some(image.into()),
@@ -25,7 +26,8 @@ fn wanted(name: &str, image: &str) -> CreateSnapshot {
     }
 }
 
-async fn pulled(cluster: &Cluster, wanted: &CreateSnapshot) -> Snapshot {
+/// Creates it and waits for its end.
+pub async fn pulled(cluster: &Cluster, wanted: &CreateSnapshot) -> Snapshot {
     let snapshot = cluster.client.create_snapshot(wanted).await.unwrap();
     cluster.ended(&snapshot.id).await
 }

@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 use slipway_api::types::{CreateBuildInfo, CreateSnapshot, RegistryPushAccess, Snapshot};
 use slipway_testkit::stack;
 
-use crate::cluster::{Cluster, Plan, dockerfile, printed};
+use crate::cluster::{Cluster, Plan, dockerfile, eventually, printed};
+use crate::pulls::{pulled, wanted};
 use crate::registry::{docker, finish, push_access, skopeo};
 
 /// Pushes the stack's base image; returns its name.
@@ -19,20 +20,6 @@ fn push(access: &RegistryPushAccess, name: &str) -> String {
     let copy = [&["copy", "-q"], &insecure[..], &["--dest-creds", &login, &from, &to]].concat();
     skopeo(&copy).unwrap();
     image
-}
-
-fn wanted(name: &str, image: &str) -> CreateSnapshot {
-    CreateSnapshot {
-        name: name.into(),
-        image_name: Some(image.into()),
-        region_id: Some("us".into()),
-        ..CreateSnapshot::default()
-    }
-}
-
-async fn created(cluster: &Cluster, name: &str, image: &str) -> Snapshot {
-    let snapshot = cluster.client.create_snapshot(&wanted(name, image)).await.unwrap();
-    cluster.ended(&snapshot.id).await
 }
 
 /// Reads the whole image of a snapshot as its organization.
@@ -63,7 +50,7 @@ async fn a_local_image_becomes_a_snapshot_by_the_flow_of_the_command_line() {
     docker(config.path(), &["rmi", &target]).unwrap();
     let digest = pushed_digest(&access, &target);
 
-    let snapshot = created(&cluster, "local", &target).await;
+    let snapshot = pulled(&cluster, &wanted("local", &target)).await;
     assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
     assert_eq!(snapshot.digest.as_deref(), Some(digest.as_str()));
     assert!(snapshot.size.is_some_and(|size| size > 0.0));
@@ -76,7 +63,7 @@ async fn a_local_image_becomes_a_snapshot_by_the_flow_of_the_command_line() {
     let deleted = http.delete(manifest).basic_auth("x", Some(&access.secret)).send().await.unwrap();
     assert_eq!(deleted.status(), StatusCode::ACCEPTED);
     read_whole(&cluster, &snapshot);
-    let again = created(&cluster, "again", &target).await;
+    let again = pulled(&cluster, &wanted("again", &target)).await;
     assert_eq!(again.state, "error");
     let reason = again.error_reason.unwrap();
     assert!(reason.contains("was not found in the region's registry"), "{reason}");
@@ -97,21 +84,33 @@ async fn a_pushed_image_is_for_its_organization_alone() {
     let (_, foreign, _) = cluster.foreign().await;
     let theirs = foreign.create_snapshot(&wanted("theirs", &image)).await.unwrap();
     let look = async || foreign.snapshot(&theirs.id).await.ok().filter(|one| one.state == "error");
-    let refused = crate::cluster::eventually("it is refused", look).await;
+    let refused = eventually("it is refused", look).await;
     let reason = refused.error_reason.unwrap();
     assert!(reason.contains("was not found in the region's registry"), "{reason}");
 
-    let build = dockerfile("RUN true").dockerfile_content.replace(&stack::base_image(), &image);
-    let build = CreateBuildInfo { dockerfile_content: build, ..CreateBuildInfo::default() };
-    let request =
-        CreateSnapshot { build_info: Some(build), image_name: None, ..wanted("b", &image) };
-    let built = foreign.create_snapshot(&request).await.unwrap();
-    let over = async || {
-        let now = foreign.snapshot(&built.id).await.unwrap();
-        ["active", "error", "build_failed"].contains(&now.state.as_str()).then_some(now)
-    };
-    let built = crate::cluster::eventually("the build ends", over).await;
-    assert_eq!(built.state, "build_failed", "{:?}", built.error_reason);
+    for (name, steps) in [
+        ("from", format!("FROM {image}\nRUN true")),
+        ("copy", format!("FROM scratch\nCOPY --from={image} / /")),
+    ] {
+        let build = CreateBuildInfo { dockerfile_content: steps, ..CreateBuildInfo::default() };
+        let request =
+            CreateSnapshot { build_info: Some(build), image_name: None, ..wanted(name, &image) };
+        let built = foreign.create_snapshot(&request).await.unwrap();
+        let over = async || {
+            let now = foreign.snapshot(&built.id).await.unwrap();
+            ["active", "error", "build_failed"].contains(&now.state.as_str()).then_some(now)
+        };
+        let built = eventually("the build ends", over).await;
+        assert_eq!(built.state, "build_failed", "{:?}", built.error_reason);
+        let reason = built.error_reason.unwrap();
+        assert!(reason.contains(&format!("`{image}` was not found")), "{name}: {reason}");
+    }
+
+    // In another region its own organization is told where it is.
+    let elsewhere = CreateSnapshot { region_id: Some("eu".into()), ..wanted("own", &image) };
+    let refused = cluster.client.create_snapshot(&elsewhere).await.unwrap_err();
+    assert_eq!(refused.status(), Some(400));
+    assert!(refused.to_string().contains("the registry of region `us`"), "{refused}");
 }
 
 /// `host:port` of a worker's registry.
@@ -142,7 +141,7 @@ async fn builds_take_pushed_images_under_the_name_of_every_worker() {
     assert_eq!(printed(&log), ["from what was pushed"]);
     read_whole(&cluster, &snapshot);
     for (number, image) in [one, two].iter().enumerate() {
-        let snapshot = created(&cluster, &format!("pulled-{number}"), image).await;
+        let snapshot = pulled(&cluster, &wanted(&format!("pulled-{number}"), image)).await;
         assert_eq!(snapshot.state, "active", "{:?}", snapshot.error_reason);
     }
 }

@@ -94,6 +94,7 @@ impl From<validate::Error> for ApiError {
             validate::Error::NoSuchSandboxClass { .. } => {
                 (StatusCode::BAD_REQUEST, "class_not_in_region")
             }
+            validate::Error::ImageElsewhere { .. } => (StatusCode::BAD_REQUEST, "image_elsewhere"),
             validate::Error::NoSuchGpu { .. } => (StatusCode::BAD_REQUEST, "gpu_not_in_region"),
             validate::Error::GpuQuota { .. } => (StatusCode::BAD_REQUEST, "quota_exceeded"),
             validate::Error::TooLarge { .. } => (StatusCode::BAD_REQUEST, "limit_exceeded"),

@@ -71,6 +71,13 @@ impl Fleet {
         names.into_iter().cloned().collect()
     }
 
+    /// The region whose registry has this `host:port`, by its live workers.
+    #[must_use]
+    pub fn region_of_registry(&self, host: &str) -> Option<&Region> {
+        let here = |worker: &&WorkerRecord| worker.registry.eq_ignore_ascii_case(host);
+        self.workers.values().find(here).map(|worker| &worker.region)
+    }
+
     /// The lease of a job, if there is one.
     #[must_use]
     pub fn lease(&self, job: &JobId) -> Option<&Lease> {
