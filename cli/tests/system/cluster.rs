@@ -1,8 +1,9 @@
 //! A Slipway of one's own: nats-server, a scheduler, and workers, on free ports
 //! and a temporary folder, with BuildKit and base images of the dev stack.
 
+mod plan;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ use slipway_domain::organization::{ApiKeyRecord, Permission, key_hash};
 use slipway_domain::{LogEntry, LogEvent, LogSeq, OrganizationId};
 use slipway_testkit::{Child, Disk, NatsServer, stack};
 use tempfile::TempDir;
+
+use plan::write_scheduler;
+pub use plan::{Plan, Stores};
 
 pub const REGIONS: [&str; 3] = ["us", "eu", "us-east-1"];
 /// Longer than anything here takes on a busy machine.
@@ -43,76 +47,6 @@ pub struct Cluster {
 struct Machine {
     env: Vec<(&'static str, String)>,
     disk: Option<Arc<Disk>>,
-}
-
-/// What a cluster is made of.
-pub struct Plan {
-    pub workers: Vec<(&'static str, u32)>,
-    /// Where stores are: folders, or buckets of an S3 server.
-    pub stores: Stores,
-    pub time_limit: &'static str,
-    pub lease: &'static str,
-    /// More tables of the scheduler's configuration.
-    pub tables: &'static str,
-    /// What stands in it for clients of S3 instead of Slipway's own door.
-    pub uploads: Option<String>,
-    /// More tables of the configuration of workers.
-    pub worker_tables: String,
-    /// Environment of the scheduler and the workers.
-    pub env: Vec<(&'static str, String)>,
-    /// Attempts in all.
-    pub attempts: u32,
-    /// A disk whose power can be cut, for NATS and the object stores.
-    pub disk: Option<Arc<Disk>>,
-}
-
-/// Where object stores are.
-#[derive(Debug, Clone)]
-pub enum Stores {
-    Folders,
-    /// Folders on the cluster's own disk.
-    Disk(PathBuf),
-    S3 {
-        endpoint: String,
-        bucket: String,
-    },
-}
-
-impl Stores {
-    /// The value of a store's key in a configuration file.
-    fn setting(&self, folder: &Path, name: &str) -> String {
-        let within =
-            |folder: &Path| format!("\"file://{}\"", folder.join("stores").join(name).display());
-        match self {
-            Self::Folders => within(folder),
-            Self::Disk(disk) => within(disk),
-            Self::S3 { endpoint, bucket } => {
-                // Clients write contexts where they would be in a bucket of their own.
-                let prefix = if name == "contexts" { "" } else { name };
-                format!(
-                    "{{ url = \"s3://{bucket}/{prefix}\", endpoint = \"{endpoint}\", \
-                     allow_http = true }}"
-                )
-            }
-        }
-    }
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            workers: vec![("us", 1)],
-            stores: Stores::Folders,
-            time_limit: "10min",
-            lease: "10s",
-            tables: "",
-            uploads: None,
-            worker_tables: String::new(),
-            env: vec![],
-            attempts: 5,
-            disk: None,
-        }
-    }
 }
 
 impl Cluster {
@@ -390,27 +324,6 @@ async fn start_scheduler(folder: &Path, machine: &Machine) -> (Child, SocketAddr
     let line = child.output().line(|line| line.contains("the API serves")).await.unwrap();
     let address = line.rsplit_once("address=").unwrap().1.trim().parse().unwrap();
     (child, address)
-}
-
-fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &Plan) {
-    let (time_limit, attempts) = (plan.time_limit, plan.attempts);
-    let mut text = format!(
-        "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
-         build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n\
-         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\n",
-        nats.url(),
-        plan.stores.setting(folder, "contexts"),
-        folder.join("api-key"),
-    );
-    for region in REGIONS {
-        let classes = if region == "us-east-1" { r#"["cpu", "gpu"]"# } else { r#"["cpu"]"# };
-        let store = plan.stores.setting(folder, region);
-        writeln!(text, "[regions.{region}]\nclasses = {classes}\nstore = {store}").unwrap();
-    }
-    let uploads = plan.uploads.clone();
-    text.push_str(&uploads.unwrap_or_else(|| crate::door::section(folder)));
-    text.push_str(plan.tables);
-    std::fs::write(folder.join("scheduler.toml"), text).unwrap();
 }
 
 async fn follow(

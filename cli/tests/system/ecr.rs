@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -15,6 +15,7 @@ use slipway_api::types::{CreateSnapshot, Snapshot};
 use slipway_domain::FailureKind;
 use slipway_testkit::{Child, DockerRegistry, RegistryAuth, stack};
 
+use crate::amazon;
 use crate::cluster::{Cluster, Plan, eventually};
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -35,8 +36,7 @@ struct Amazon {
 impl Amazon {
     #[allow(clippy::disallowed_methods, reason = "a test's own server ends with its runtime")]
     async fn start(registry: &DockerRegistry) -> (Self, String) {
-        let moto = std::env::var("SLIPWAY_TEST_S3")
-            .expect("SLIPWAY_TEST_S3 is set: run `make test`, or eval \"$(deploy/dev/stack env)\"");
+        let moto = amazon::moto();
         let registry = format!("http://{}", registry.address());
         let amazon = Self { moto, registry, calls: Arc::default() };
         let routes = axum::Router::new().fallback(forward).with_state(amazon.clone());
@@ -69,20 +69,8 @@ async fn forward(
     } else {
         amazon.calls.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
     }
-    let target = format!("{upstream}{}", uri.path_and_query().unwrap());
-    let mut request = reqwest::Client::new().request(method, target).body(body);
-    for (name, value) in &headers {
-        let is_own = ["host", "content-length"].contains(&name.as_str());
-        let is_login = is_registry && name == "authorization";
-        if !is_own && !is_login {
-            request = request.header(name, value);
-        }
-    }
-    let answer = request.send().await.unwrap();
-    let status = answer.status();
-    let mut kept = answer.headers().clone();
-    kept.remove("transfer-encoding");
-    (status, kept, Body::from_stream(answer.bytes_stream())).into_response()
+    let left_out = if is_registry { &["host", "authorization"][..] } else { &["host"] };
+    amazon::pass_on(upstream, method, &uri, &headers, left_out, body).await
 }
 
 /// A worker of `us` for which AWS, and nothing else, lies behind `amazon`.

@@ -4,6 +4,7 @@
 
 mod access;
 mod accounts;
+mod amazon;
 mod chaos;
 mod clients;
 mod cluster;

@@ -1,7 +1,6 @@
 //! Messages in a region's queue that its workers cannot read.
 
 use std::future::pending;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use slipway_api::own::ListJobs;
@@ -73,9 +72,6 @@ async fn a_job_whose_message_cannot_be_read_is_sent_anew_and_says_so() {
     assert_eq!(failure.kind, FailureKind::MessageUnreadable);
     assert!(failure.message.contains("worker `us-1`"), "{}", failure.message);
     assert_eq!(job.attempts[0].worker.as_deref(), Some("us-1"));
-    let (thrown, again) = (job.attempts[0].ended_at.unwrap(), job.attempts[1].started_at.unwrap());
-    let waited = Duration::try_from(again.duration_since(thrown)).unwrap();
-    assert!(waited < Duration::from_secs(8), "{waited:?}");
     assert_gapless(&cluster.log(&ended).await);
 }
 

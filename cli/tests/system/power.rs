@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use slipway_api::types::{CreateBuildInfo, CreateSnapshot, Snapshot};
+use slipway_api::types::{CreateBuildInfo, CreateSnapshot, ListSnapshots, Snapshot};
 use slipway_testkit::Disk;
 use tokio::task::JoinSet;
 
-use crate::cluster::{Cluster, Plan, assert_gapless};
+use crate::cluster::{Cluster, Plan, assert_gapless, eventually};
 
 /// How many snapshots are active when the power is cut.
 const ACTIVE: usize = 20;
@@ -76,8 +76,8 @@ fn submit_until_refused(cluster: &Cluster) -> JoinSet<Vec<Snapshot>> {
 
 /// The active snapshots, as soon as there are enough.
 async fn active(cluster: &Cluster) -> Vec<Snapshot> {
-    crate::cluster::eventually("enough snapshots are active", async || {
-        let query = slipway_api::types::ListSnapshots { limit: Some(100), ..Default::default() };
+    eventually("enough snapshots are active", async || {
+        let query = ListSnapshots { limit: Some(100), ..Default::default() };
         let all = cluster.client.list_snapshots(&query).await.unwrap().items;
         let active: Vec<_> = all.into_iter().filter(|one| one.state == "active").collect();
         (active.len() >= ACTIVE).then_some(active)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use slipway_tls::Identity;
 use tempfile::TempDir;
 
+use crate::amazon::{self, moto};
 use crate::clients::{Kind, check_on};
 use crate::cluster::{Cluster, Plan, Stores};
 use crate::door;
@@ -67,16 +68,7 @@ async fn forward(
     } else {
         amazon.requests.lock().unwrap().push((method.clone(), uri.path().to_owned()));
     }
-    let target = format!("{}{}", amazon.moto, uri.path_and_query().unwrap());
-    let mut request = reqwest::Client::new().request(method, target).body(body);
-    for (name, value) in headers.iter().filter(|(name, _)| *name != "content-length") {
-        request = request.header(name, value);
-    }
-    let answer = request.send().await.unwrap();
-    let status = answer.status();
-    let mut kept = answer.headers().clone();
-    kept.remove("transfer-encoding");
-    (status, kept, Body::from_stream(answer.bytes_stream())).into_response()
+    amazon::pass_on(&amazon.moto, method, &uri, &headers, &[], body).await
 }
 
 /// A cluster whose contexts lie in a bucket of their own, into which clients write.
@@ -93,11 +85,6 @@ async fn cluster(sts: &str, s3: &str, secrets: &TempDir, endpoint: String) -> (C
     let stores = Stores::S3 { endpoint, bucket: bucket.clone() };
     let plan = Plan { stores, uploads: Some(uploads), ..Plan::default() };
     (Cluster::with(plan).await, bucket)
-}
-
-fn moto() -> String {
-    std::env::var("SLIPWAY_TEST_S3")
-        .expect("SLIPWAY_TEST_S3 is set: run `make test`, or eval \"$(deploy/dev/stack env)\"")
 }
 
 #[tokio::test]

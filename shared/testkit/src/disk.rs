@@ -6,7 +6,6 @@
 //! Invariant: nothing is mounted for the rest of the machine, and when the test
 //! process ends, in whatever way, the namespace goes and its mount with it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,9 +64,8 @@ impl Disk {
     /// A command that sees the disk; otherwise as `Command::new`.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");
-        let mut namespace = OsString::from("--mount=/proc/");
-        namespace.push(format!("{}/ns/mnt", self.namespace.id()));
-        command.arg(namespace).arg("--").arg(program.as_ref());
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.namespace.id()));
+        command.arg("--").arg(program.as_ref());
         command
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use slipway_blobstore::ObjectKey;
 use slipway_domain::message::VERSION;
 use slipway_domain::{AttemptNumber, Class, JobId, LogEvent, OrganizationId, SnapshotId};
 use slipway_registry::{Limits, Metrics, Registry};
@@ -317,6 +318,32 @@ async fn push_own(bench: &Bench, organization: u128, name: &str) {
     command.arg(format!("docker://{}/{owner}/push/{name}", bench.builder.address));
     let output = command.output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn general_images_are_for_the_builds_of_all() {
+    let bench = bench().await;
+    let base = format!("FROM {}\nRUN echo for all > /general\n", stack::base_image());
+    let image = run(&bench, &job(1, &base)).await.0.unwrap();
+    let links =
+        |name: &str| Repository { organization: Uuid::from_u128(1), name: name.parse().unwrap() };
+    let (own, general) = (links("snapshots"), links(GENERAL_REPOSITORY));
+    let key = ObjectKey::Blob(image.digest);
+    let bytes = bench.builder.store.get_bytes(&key, 1 << 20).await.unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let registry = &bench.builder.registry;
+    for blob in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
+        let blob = serde_json::from_value(blob.clone()).unwrap();
+        assert!(registry.has_blob(&own, &blob).await.unwrap());
+        registry.link_blob(&general, &blob).await.unwrap();
+    }
+    let media_type: MediaType = serde_json::from_value(manifest["mediaType"].clone()).unwrap();
+    registry.deposit_manifest(&general, image.digest, media_type, bytes).await.unwrap();
+    let from =
+        format!("FROM {OWN}/{general}@{}\nRUN cat /general # {}\n", image.digest, Uuid::new_v4());
+    let (built, lines) = run(&bench, &job(2, &from)).await;
+    built.unwrap();
+    assert!(lines.iter().any(|line| line.ends_with(" for all")), "{lines:?}");
 }
 
 #[tokio::test]
