@@ -16,6 +16,8 @@ use slipway_domain::{Class, GpuType, Region};
 use slipway_oci::Platform;
 use slipway_runtime::config::Error;
 
+use crate::queue::MAX_WEIGHT;
+
 /// The TOML file of `slipway scheduler`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +128,10 @@ pub struct Limits {
     pub snapshot_size: u32,
     /// Bytes of one build context.
     pub context_bytes: u64,
+    /// Share of a region's workers among organizations whose jobs wait, 1 to 1000.
+    pub weight: u32,
+    /// Jobs that run at once, in all regions; any number if absent.
+    pub jobs_at_once: Option<NonZeroU32>,
     /// A sandbox with a GPU.
     pub gpu: SandboxLimits,
 }
@@ -158,6 +164,8 @@ impl Default for Limits {
             disk: 10,
             snapshot_size: 20,
             context_bytes: 20 << 30,
+            weight: 1,
+            jobs_at_once: None,
             gpu: SandboxLimits::default(),
         }
     }
@@ -235,6 +243,10 @@ impl TryFrom<File> for Config {
         if file.max_attempts == 0 {
             let reason = "at least one attempt is needed".to_owned();
             return Err(Error::Invalid { key: "max_attempts", reason });
+        }
+        if !(1..=MAX_WEIGHT).contains(&file.limits.weight) {
+            let reason = format!("it must be from 1 to {MAX_WEIGHT}");
+            return Err(Error::Invalid { key: "limits.weight", reason });
         }
         let mut wanted = file.default_snapshots.iter().filter_map(|one| one.region.as_ref());
         if let Some(region) = wanted.find(|region| !file.regions.contains_key(*region)) {

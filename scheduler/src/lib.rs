@@ -19,6 +19,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod operate;
+mod queue;
 mod reconcile;
 mod registry;
 mod service;
@@ -57,6 +58,7 @@ use images::Images;
 use ledger::Ledger;
 use logs::Logs;
 use metrics::Metrics;
+use queue::Queue;
 use settle::Settler;
 use view::View;
 
@@ -141,10 +143,12 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     general::ensure_owner(&accounts, &config.default_snapshots).await.map_err(Error::Owner)?;
     let activity = Activity { images: images.clone(), view: view.clone(), ledger: ledger.clone() };
     let activity = Arc::new(activity);
+    let queue = Arc::new(Queue::new(view.clone(), ledger.clone()));
     let settler = Arc::new(Settler {
         bus: bus.clone(),
         view: view.clone(),
         ledger: ledger.clone(),
+        queue: queue.clone(),
         logs: logs.clone(),
         stores,
         time_limit: config.build_time_limit,
@@ -155,6 +159,8 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let registries = Arc::new(Registries::new(&bus, view.clone(), regions));
     let keys = registries.clone().run(config.reconcile_interval, tasks.shutdown().clone());
     tasks.spawn("keys", keys);
+    queue.start();
+    tasks.spawn_essential("queue", queue.clone().run(tasks.shutdown().clone()));
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
@@ -172,6 +178,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         public_url: public_url.into(),
         view,
         ledger,
+        queue,
         logs,
         registries,
         uploads: uploads(&config, &contexts, &bus, tasks).await?,

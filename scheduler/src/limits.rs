@@ -23,6 +23,8 @@ pub fn of(defaults: &Limits, organization: Option<&OrganizationRecord>) -> Limit
         cpu: own.sandbox.cpu.unwrap_or(defaults.cpu),
         memory: own.sandbox.memory.unwrap_or(defaults.memory),
         disk: own.sandbox.disk.unwrap_or(defaults.disk),
+        weight: own.weight.unwrap_or(defaults.weight),
+        jobs_at_once: own.jobs_at_once.or(defaults.jobs_at_once),
         ..*defaults
     }
 }

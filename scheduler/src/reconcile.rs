@@ -100,7 +100,8 @@ async fn look_over(settler: &Settler, alone: &mut Alone) {
             }
             JobState::Queued { attempt, not_before } => {
                 let due = not_before.is_none_or(|time| is_past(time, now));
-                if due {
+                // One that was not sent yet waits for its turn.
+                if due && settler.queue.is_admitted(&job) {
                     requeue(settler, &job, *attempt).await;
                 }
             }

@@ -92,7 +92,7 @@ async fn cancel_for_key(app: &App, request: CancelRequest) -> Result<Job, ApiErr
     let job = jobs::find(app, &caller.organization, &request.job_id)?.id;
     operate::cancel(app, job).await?;
     let job = jobs::find(app, &caller.organization, &request.job_id)?;
-    Ok(present::job(&job, &app.view))
+    Ok(present::job(&job, &app.view, &app.queue))
 }
 
 /// The same status and words as over HTTP, with the stable code in front.

@@ -30,6 +30,7 @@ use crate::api::present;
 use crate::ledger::{self, Ledger};
 use crate::logs::{self, Logs};
 use crate::metrics::Metrics;
+use crate::queue::{Queue, Turn};
 use crate::trace;
 use crate::view::{Entry, View};
 
@@ -71,6 +72,8 @@ pub struct Settler {
     pub view: Arc<View>,
     /// What changes it.
     pub ledger: Arc<Ledger>,
+    /// When which job is sent.
+    pub queue: Arc<Queue>,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
     /// Object stores by region.
@@ -82,7 +85,7 @@ pub struct Settler {
 }
 
 /// What is left to do for a job.
-enum Left {
+pub(crate) enum Left {
     Nothing,
     /// Its log, and its removal.
     Closing,
@@ -160,32 +163,43 @@ impl Settler {
         self.notify(&region, &started.worker, id).await;
     }
 
-    async fn dispatch(&self, record: &JobRecord) -> Result<Left, Error> {
+    pub(crate) async fn dispatch(&self, record: &JobRecord) -> Result<Left, Error> {
         let JobState::Queued { attempt, not_before } = &record.state else {
             return Ok(Left::Nothing);
         };
         if let Some(wait) = not_before.and_then(|time| remaining(time, Timestamp::now())) {
             return Ok(Left::LookAgain(wait));
         }
-        let Some(message) = self.message(record) else { return Ok(Left::Nothing) };
-        let queue = self.bus.jobs();
-        if Timestamp::now().duration_since(record.updated_at) > REMEMBERED {
-            // The queue no longer knows by itself that it has had the message; the
-            // reconciler sends one that is really lost.
-            return Ok(Left::Nothing);
+        let turn = self.queue.admit(record);
+        if turn == Turn::Now {
+            self.send(record, *attempt).await?;
         }
-        let published =
-            queue.publish(&record.region, record.class, record.kind, record.id, *attempt, &message);
-        published.instrument(trace::dispatch(record)).await.map_err(Error::Dispatch)?;
-        let reason: Option<String> = {
-            let fleet = self.view.fleet();
-            let served = fleet.serves(&record.region, record.class);
-            if served { None } else { present::waiting(record, &fleet) }
-        };
-        if let Some(reason) = reason {
-            self.logs.note_waiting(record, &reason).await.map_err(Error::Log)?;
+        let is_served = self.view.fleet().serves(&record.region, record.class);
+        if !is_served || turn == (Turn::Later { is_long: true }) {
+            self.note_waiting(record).await?;
         }
         Ok(Left::Nothing)
+    }
+
+    /// Puts the waiting attempt on its queue; once more changes nothing.
+    async fn send(&self, record: &JobRecord, attempt: AttemptNumber) -> Result<(), Error> {
+        let Some(message) = self.message(record) else { return Ok(()) };
+        let (queue, JobRecord { region, class, kind, id, .. }) = (self.bus.jobs(), record);
+        let is_old = Timestamp::now().duration_since(record.updated_at) > REMEMBERED;
+        // The queue may no longer know by itself that it has had the message.
+        if is_old && queue.holds(region, *class, *kind, *id).await.map_err(Error::Dispatch)? {
+            return Ok(());
+        }
+        let published = queue.publish(region, *class, *kind, *id, attempt, &message);
+        published.instrument(trace::dispatch(record)).await.map_err(Error::Dispatch)
+    }
+
+    /// Says in the job's log why it waits.
+    async fn note_waiting(&self, record: &JobRecord) -> Result<(), Error> {
+        let place = self.queue.place(record);
+        let reason = present::waiting(record, &self.view.fleet(), place);
+        let Some(reason) = reason else { return Ok(()) };
+        self.logs.note_waiting(record, &reason).await.map_err(Error::Log)
     }
 
     /// The attempt of a job that waits and has no message in the queue, nor a claim.
@@ -201,6 +215,10 @@ impl Settler {
         let JobState::Queued { attempt, not_before } = job.state else { return Ok(None) };
         if not_before.and_then(|time| remaining(time, Timestamp::now())).is_some() {
             // It was not sent yet.
+            return Ok(None);
+        }
+        if !self.queue.is_admitted(&job) {
+            // Nor was this; if another scheduler did, that one will look after it.
             return Ok(None);
         }
         let held = self.bus.jobs().holds(&job.region, job.class, job.kind, id).await;

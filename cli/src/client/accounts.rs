@@ -131,6 +131,12 @@ pub struct SetLimitsArgs {
     /// Size of a snapshot in GiB
     #[arg(long, value_name = "GIB", conflicts_with = "region")]
     pub snapshot_size: Option<u32>,
+    /// Share of a region's workers while jobs wait: weight 3 has three taken for each one of weight 1
+    #[arg(long, value_name = "1-1000", conflicts_with = "region", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub weight: Option<u32>,
+    /// Jobs that run at once, in all regions
+    #[arg(long, value_name = "COUNT", conflicts_with = "region")]
+    pub jobs_at_once: Option<std::num::NonZeroU32>,
     /// Minutes without use after which a snapshot becomes inactive
     #[arg(long, value_name = "MINUTES", conflicts_with = "region")]
     pub inactivity_minutes: Option<u32>,
@@ -240,6 +246,8 @@ pub async fn organization(client: &Client, command: OrganizationCommand) -> Resu
                 gpus: args.gpus,
                 snapshots: args.snapshots,
                 snapshot_size: args.snapshot_size,
+                weight: args.weight,
+                jobs_at_once: args.jobs_at_once,
                 inactivity_minutes: args.inactivity_minutes,
             };
             limits(&client.set_limits(&args.name, &wanted).await?, None)
@@ -322,6 +330,8 @@ fn limits(organization: &Organization, used: Option<u32>) -> Result<(), Error> {
         ("snapshots", Some(snapshots)),
         ("size", Some(format!("at most {} GiB", organization.max_snapshot_size))),
         ("sandbox", Some(format!("at most {sandbox}"))),
+        ("weight", Some(organization.queue_weight.to_string())),
+        ("at once", organization.jobs_at_once.map(|most| format!("at most {most} jobs"))),
         ("except", Some(exceptions.join("\n"))),
         (
             "inactive",

@@ -26,7 +26,7 @@ pub async fn read(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Job>, ApiError> {
-    Ok(Json(present::job(&*find(&app, &caller.organization, &id)?, &app.view)))
+    Ok(Json(present::job(&*find(&app, &caller.organization, &id)?, &app.view, &app.queue)))
 }
 
 /// List jobs, newest first
@@ -124,7 +124,8 @@ fn page(
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|job| job.id.to_string());
-    Ok(JobList { items: found.iter().map(|job| present::job(job, &app.view)).collect(), next })
+    let items = found.iter().map(|job| present::job(job, &app.view, &app.queue)).collect();
+    Ok(JobList { items, next })
 }
 
 /// Query of a job's log.
@@ -161,7 +162,7 @@ pub async fn logs(
     };
     let entries = app.logs.read(job.id, after, query.follow.unwrap_or(true)).await?;
     let entries = entries.take_until(app.shutdown.cancelled_owned()).boxed();
-    Ok(sse::log(app.view.clone(), job.id, entries).into_response())
+    Ok(sse::log(app.view.clone(), app.queue.clone(), job.id, entries).into_response())
 }
 
 /// A job of an organization.

@@ -51,6 +51,7 @@ use crate::credentials::Registries;
 use crate::general::General;
 use crate::ledger::Ledger;
 use crate::logs::Logs;
+use crate::queue::Queue;
 use crate::view::View;
 
 /// What handlers share. Clones are cheap.
@@ -64,6 +65,8 @@ pub struct App {
     pub view: Arc<View>,
     /// What changes it.
     pub ledger: Arc<Ledger>,
+    /// When which job is sent.
+    pub queue: Arc<Queue>,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
     /// Registry credentials.

@@ -3,6 +3,8 @@
 //! Invariant: a key sees its own organization and no other, unless it may
 //! operate the server.
 
+use std::num::NonZeroU32;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,6 +19,7 @@ use slipway_domain::{Class, OrganizationId, Region};
 
 use super::{ApiError, App, Caller};
 use crate::limits;
+use crate::queue::MAX_WEIGHT;
 
 /// List organizations
 ///
@@ -210,6 +213,10 @@ fn region(app: &App, name: &str) -> Result<Region, ApiError> {
 
 /// Where limits are to be set: everywhere, or in a region, perhaps for a class.
 fn place(app: &App, wanted: &SetLimits) -> Result<Option<(Region, Option<Class>)>, ApiError> {
+    if wanted.weight.is_some_and(|weight| !(1..=MAX_WEIGHT).contains(&weight)) {
+        let message = format!("`weight` must be from 1 to {MAX_WEIGHT}");
+        return Err(ApiError::bad_request(message));
+    }
     let class = wanted.class.as_deref().map(str::parse::<Class>).transpose();
     let class = class.map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Some(name) = &wanted.region else {
@@ -218,10 +225,12 @@ fn place(app: &App, wanted: &SetLimits) -> Result<Option<(Region, Option<Class>)
         }
         return Ok(None);
     };
-    let whole = [wanted.snapshots, wanted.snapshot_size, wanted.inactivity_minutes];
+    let at_once = wanted.jobs_at_once.map(NonZeroU32::get);
+    let SetLimits { snapshots, snapshot_size, inactivity_minutes, weight, .. } = wanted;
+    let whole = [*snapshots, *snapshot_size, *inactivity_minutes, *weight, at_once];
     if whole.iter().any(Option::is_some) {
-        let message = "`snapshots`, `snapshotSize` and `inactivityMinutes` are for the whole \
-                       organization: set them without a `region`";
+        let message = "`snapshots`, `snapshotSize`, `inactivityMinutes`, `weight` and \
+                       `jobsAtOnce` are for the whole organization: set them without a `region`";
         return Err(ApiError::bad_request(message));
     }
     Ok(Some((region(app, name)?, class)))
@@ -234,6 +243,8 @@ fn set_everywhere(record: &mut OrganizationRecord, wanted: &SetLimits) {
     }
     record.limits.snapshots = wanted.snapshots.or(record.limits.snapshots);
     record.limits.snapshot_size = wanted.snapshot_size.or(record.limits.snapshot_size);
+    record.limits.weight = wanted.weight.or(record.limits.weight);
+    record.limits.jobs_at_once = wanted.jobs_at_once.or(record.limits.jobs_at_once);
     record.inactivity_minutes = wanted.inactivity_minutes.or(record.inactivity_minutes);
     set_sandbox(&mut record.limits.sandbox, wanted);
 }
@@ -303,6 +314,8 @@ fn present(app: &App, record: &OrganizationRecord) -> Organization {
         sso_enabled: false,
         default_region_id: default_region.to_string(),
         region_ids: regions.map(ToString::to_string).collect(),
+        queue_weight: limits.weight,
+        jobs_at_once: limits.jobs_at_once.map(NonZeroU32::get),
         region_limits: record.region_limits.iter().map(region_limits).collect(),
     }
 }

@@ -8,6 +8,7 @@ use slipway_domain::organization::{GENERAL_REPOSITORY, SNAPSHOTS_REPOSITORY};
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::spec::{JobKind, JobSpec};
 
+use crate::queue::{Place, Queue};
 use crate::validate::CONTAINER;
 use crate::view::{Fleet, View};
 
@@ -90,7 +91,8 @@ fn build_info(record: &SnapshotRecord) -> Option<BuildInfo> {
 
 /// A job as clients read it.
 #[must_use]
-pub fn job(record: &JobRecord, view: &View) -> own::Job {
+pub fn job(record: &JobRecord, view: &View, queue: &Queue) -> own::Job {
+    let place = queue.place(record);
     let name = view.records().snapshot(&record.snapshot).map(|entry| entry.value.name.clone());
     let image = match &record.state {
         JobState::Succeeded { image, .. } => Some(image),
@@ -115,7 +117,9 @@ pub fn job(record: &JobRecord, view: &View) -> own::Job {
         region: record.region.to_string(),
         class: record.class.to_string(),
         state: record.state.name().to_owned(),
-        waiting: waiting(record, &view.fleet()),
+        waiting: waiting(record, &view.fleet(), place),
+        queue_position: place.map(|place| place.ahead as u64 + 1),
+        queue_seconds: place.and_then(|place| place.seconds),
         failure: record.state.failure().cloned(),
         attempts: attempts.collect(),
         cached_steps: image.map(|image| image.cached_steps),
@@ -126,9 +130,10 @@ pub fn job(record: &JobRecord, view: &View) -> own::Job {
     }
 }
 
-/// Why a job waits, in words for its owner; `None` if it does not.
+/// Why a job waits that stands at `place`, in words for its owner; `None` if it does
+/// not.
 #[must_use]
-pub fn waiting(record: &JobRecord, fleet: &Fleet) -> Option<String> {
+pub fn waiting(record: &JobRecord, fleet: &Fleet, place: Option<Place>) -> Option<String> {
     let JobState::Queued { attempt, not_before } = &record.state else { return None };
     let (region, class) = (&record.region, record.class);
     if fleet.is_outdated(region, class) {
@@ -138,9 +143,31 @@ pub fn waiting(record: &JobRecord, fleet: &Fleet) -> Option<String> {
     if !fleet.serves(region, class) {
         return Some(format!("no worker of class {class} in {region}"));
     }
-    match not_before {
-        Some(time) => Some(format!("attempt {attempt} starts at {time:.0}")),
-        None if fleet.has_free_slot(region, class) => None,
-        None => Some(format!("for a free worker of class {class} in {region}")),
+    match (place, not_before) {
+        (Some(Place { is_limited: true, .. }), _) => {
+            Some("your organization runs as many jobs at once as it may".to_owned())
+        }
+        (None | Some(Place { ahead: 0, .. }), None) if fleet.has_free_slot(region, class) => None,
+        (Some(Place { ahead, seconds, .. }), _) => {
+            let before = match ahead {
+                0 => String::new(),
+                1 => ", behind 1 other job".to_owned(),
+                n => format!(", behind {n} other jobs"),
+            };
+            let about = seconds.map(|seconds| format!(", about {}", about(seconds)));
+            let about = about.unwrap_or_default();
+            Some(format!("for a free worker of class {class} in {region}{before}{about}"))
+        }
+        (None, Some(time)) => Some(format!("attempt {attempt} starts at {time:.0}")),
+        (None, None) => Some(format!("for a free worker of class {class} in {region}")),
+    }
+}
+
+/// An estimate as people say it, no finer than it is worth.
+fn about(seconds: u64) -> String {
+    match seconds {
+        0..=60 => format!("{} s", seconds.next_multiple_of(5).max(5)),
+        61..=7200 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h", seconds.div_ceil(3600)),
     }
 }

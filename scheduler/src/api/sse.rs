@@ -16,6 +16,7 @@ use slipway_domain::{JobId, LogEntry, LogEvent};
 
 use super::present;
 use crate::logs;
+use crate::queue::Queue;
 use crate::view::View;
 
 /// Between signs of life on a silent stream.
@@ -24,6 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The answer to a request for a job's log.
 pub fn log(
     view: Arc<View>,
+    queue: Arc<Queue>,
     job: JobId,
     entries: BoxStream<'static, Result<LogEntry, logs::Error>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -33,7 +35,7 @@ pub fn log(
         signal.notify_one();
         std::task::Poll::Ready(None)
     }));
-    let states = job_events(view, job).take_until(async move { ended.notified().await });
+    let states = job_events(view, queue, job).take_until(async move { ended.notified().await });
     Sse::new(stream::select(entries, states).map(Ok))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
@@ -56,10 +58,10 @@ fn entry_event(entry: Result<LogEntry, logs::Error>) -> Event {
 }
 
 /// What becomes of the job, each time it changes, until it is over.
-fn job_events(view: Arc<View>, job: JobId) -> BoxStream<'static, Event> {
+fn job_events(view: Arc<View>, queue: Arc<Queue>, job: JobId) -> BoxStream<'static, Event> {
     let changes = view.changes();
-    let state = (view, changes, None::<(String, Option<String>)>, false);
-    stream::unfold(state, move |(view, mut changes, mut shown, over)| async move {
+    let state = (view, queue, changes, None::<(String, Option<String>)>, false);
+    stream::unfold(state, move |(view, queue, mut changes, mut shown, over)| async move {
         if over {
             return None;
         }
@@ -67,12 +69,14 @@ fn job_events(view: Arc<View>, job: JobId) -> BoxStream<'static, Event> {
             changes.mark_unchanged();
             let record = view.records().job(&job).map(|entry| entry.value.clone())?;
             let over = record.state.is_over();
-            let waiting = present::waiting(&record, &view.fleet());
+            let place = queue.place(&record);
+            let waiting = present::waiting(&record, &view.fleet(), place);
             let now = Some((record.state.name().to_owned(), waiting));
             if now != shown {
                 shown = now;
-                let event = json(Event::default().event("job"), &present::job(&record, &view));
-                return Some((event, (view, changes, shown, over)));
+                let job = present::job(&record, &view, &queue);
+                let event = json(Event::default().event("job"), &job);
+                return Some((event, (view, queue, changes, shown, over)));
             }
             changes.changed().await.ok()?;
         }

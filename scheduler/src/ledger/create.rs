@@ -90,7 +90,7 @@ impl Ledger {
         self.follow(joined.job).await
     }
 
-    pub(super) async fn create_records(
+    pub(crate) async fn create_records(
         &self,
         snapshot: &SnapshotRecord,
         job: &JobRecord,

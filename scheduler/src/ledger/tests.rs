@@ -27,7 +27,7 @@ pub(crate) struct Replica {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) view: Arc<View>,
     /// Announcements are not looked at: what follows from a move is "lost".
-    _work: mpsc::UnboundedReceiver<JobId>,
+    work: Mutex<mpsc::UnboundedReceiver<JobId>>,
     pub(crate) watch: tokio::task::JoinHandle<()>,
 }
 
@@ -66,7 +66,7 @@ async fn replica_with(bus: &Bus, images: Images) -> Replica {
         watch::follow(bucket, ready, apply).await.unwrap();
     });
     complete.await.unwrap();
-    Replica { ledger: Arc::new(ledger), view, _work: work, watch }
+    Replica { ledger: Arc::new(ledger), view, work: Mutex::new(work), watch }
 }
 
 impl Replica {
@@ -85,6 +85,11 @@ impl Replica {
             self.ledger.cancel_unwanted(entry.value.job).await.unwrap();
             self.ledger.forget(&entry.value, entry.revision).await.unwrap();
         }
+    }
+
+    /// The next announcement, if there is one.
+    pub(crate) fn announced(&self) -> Option<JobId> {
+        self.work.lock().unwrap().try_recv().ok()
     }
 
     pub(crate) fn state(&self, id: SnapshotId) -> Option<&'static str> {

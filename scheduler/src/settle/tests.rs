@@ -22,6 +22,7 @@ pub(crate) fn settler(bus: &Bus, replica: &Replica, folder: &TempDir) -> Settler
         bus: bus.clone(),
         view,
         ledger: replica.ledger.clone(),
+        queue: Arc::new(Queue::new(replica.view.clone(), replica.ledger.clone())),
         logs: Arc::new(logs),
         stores,
         time_limit: Duration::from_secs(60),

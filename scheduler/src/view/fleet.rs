@@ -56,6 +56,13 @@ impl Fleet {
         ready.any(|worker| worker.running.len() < worker.slots as usize)
     }
 
+    /// Slots of live workers that take new jobs of the class.
+    #[must_use]
+    pub fn slots(&self, region: &Region, class: Class) -> usize {
+        let ready = self.takers(region, class).filter(|worker| is_up_to_date(worker));
+        ready.map(|worker| worker.slots as usize).sum()
+    }
+
     /// `host:port` of the region's registry routes: those of any live worker.
     #[must_use]
     pub fn registry(&self, region: &Region) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 mod debris;
 mod names;
+mod service;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use debris::Debris;
 pub use names::{Name, name_of};
+pub use service::Service;
 pub use usage::Usage;
 
 use names::Names;
@@ -94,6 +96,8 @@ pub struct Records {
     followers: BTreeSet<(JobId, SnapshotId)>,
     /// How many snapshots of which state an organization has.
     usage: HashMap<OrganizationId, Usage>,
+    /// What runs now.
+    service: Service,
     /// The last revision that the watch brought.
     watched: u64,
 }
@@ -155,6 +159,12 @@ impl Records {
     /// Jobs that are not over or whose log is not archived yet.
     pub fn open_jobs(&self) -> impl Iterator<Item = &Entry<JobRecord>> {
         self.open.iter().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// What runs now.
+    #[must_use]
+    pub const fn service(&self) -> &Service {
+        &self.service
     }
 
     /// Snapshots that are being removed.
@@ -270,9 +280,11 @@ impl Records {
 
     fn put_job(&mut self, record: JobRecord, revision: u64) {
         let id = record.id;
-        if self.jobs.get(&id).is_some_and(|known| known.revision >= revision) {
+        let known = self.jobs.get(&id);
+        if known.is_some_and(|known| known.revision >= revision) {
             return;
         }
+        self.service.changed(known.map(|known| &*known.value), Some(&record));
         let archived = record.log == slipway_domain::job::LogState::Archived;
         if record.state.is_over() && archived {
             self.open.remove(&id);
@@ -288,8 +300,7 @@ impl Records {
             Key::Snapshot(id) => self.delete_snapshot(id, revision),
             Key::Job(id) => {
                 if self.jobs.get(id).is_some_and(|known| known.revision < revision) {
-                    self.jobs.remove(id);
-                    self.open.remove(id);
+                    self.forget_job(id);
                 }
             }
             Key::Name(name) => self.names.delete_record(name.clone(), revision),
@@ -307,7 +318,9 @@ impl Records {
 
     /// Forgets a job that the leader does not know; ids never come back.
     pub fn forget_job(&mut self, id: &JobId) {
-        self.jobs.remove(id);
+        if let Some(known) = self.jobs.remove(id) {
+            self.service.changed(Some(&known.value), None);
+        }
         self.open.remove(id);
     }
 

@@ -2,6 +2,7 @@
 //! Daytona's clients read them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,10 @@ pub struct Organization {
     pub default_region_id: String,
     /// The regions that it may use.
     pub region_ids: Vec<String>,
+    /// Share of a region's workers among organizations whose jobs wait. Slipway's own.
+    pub queue_weight: u32,
+    /// Jobs that run at once; any number if null. Slipway's own.
+    pub jobs_at_once: Option<u32>,
     /// Limits that differ in a region. Slipway's own.
     pub region_limits: Vec<RegionLimits>,
 }
@@ -318,6 +323,16 @@ pub struct SetLimits {
     /// Size of a snapshot in GiB. Not with a region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_size: Option<u32>,
+    /// Share of a region's workers among organizations whose jobs wait, 1 to 1000:
+    /// one of weight 3 has three jobs taken for each of one of weight 1. Not with a
+    /// region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub weight: Option<u32>,
+    /// Jobs that run at once, in all regions. Not with a region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub jobs_at_once: Option<NonZeroU32>,
     /// Minutes without use after which a snapshot becomes inactive. Not with a
     /// region.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -28,6 +28,14 @@ pub struct Job {
     pub state: String,
     /// Why it waits, for example `no worker of class gpu in eu`.
     pub waiting: Option<String>,
+    /// Its place among the jobs that wait for the region's workers, from 1; null if
+    /// it does not wait for one.
+    #[serde(default)]
+    pub queue_position: Option<u64>,
+    /// Seconds until a worker takes it, as far as can be told from how long jobs
+    /// took lately.
+    #[serde(default)]
+    pub queue_seconds: Option<u64>,
     /// Why it ended badly, if it did.
     #[schema(value_type = Option<FailureBody>)]
     pub failure: Option<Failure>,

@@ -1,5 +1,6 @@
 //! Organizations and their API keys, as they are stored.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -124,6 +125,12 @@ pub struct LimitOverrides {
     /// Size of a snapshot in GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_size: Option<u32>,
+    /// Share of a region's workers among organizations whose jobs wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Jobs that run at once, in all regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs_at_once: Option<NonZeroU32>,
     /// What a sandbox may have.
     #[serde(flatten)]
     pub sandbox: SandboxOverrides,
