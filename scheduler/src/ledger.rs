@@ -166,6 +166,12 @@ impl Ledger {
         limits::of(&self.limits, self.view.accounts().organizations.get(organization))
     }
 
+    /// How failures of the infrastructure are retried.
+    #[must_use]
+    pub const fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
     /// What is counted.
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {

@@ -98,10 +98,10 @@ async fn look_over(settler: &Settler, alone: &mut Alone) {
                     watch::lease_lost(bus, ledger, view, &loss).await;
                 }
             }
-            JobState::Queued { attempt, not_before } => {
-                let due = not_before.is_none_or(|time| is_past(time, now));
-                // One that was not sent yet waits for its turn.
-                if due && settler.queue.is_admitted(&job) {
+            // One that was not sent yet waits for its turn, or for its pause to be over.
+            JobState::Queued { attempt, .. } => {
+                let sent = settler.queue.admitted_for(&job);
+                if sent.is_some_and(|sent| sent >= QUIET.unsigned_abs()) {
                     requeue(settler, &job, *attempt).await;
                 }
             }

@@ -164,11 +164,11 @@ impl Settler {
     }
 
     pub(crate) async fn dispatch(&self, record: &JobRecord) -> Result<Left, Error> {
-        let JobState::Queued { attempt, not_before } = &record.state else {
+        let JobState::Queued { attempt, .. } = &record.state else {
             return Ok(Left::Nothing);
         };
-        if let Some(wait) = not_before.and_then(|time| remaining(time, Timestamp::now())) {
-            return Ok(Left::LookAgain(wait));
+        if let Some(wait) = record.pause_left(Timestamp::now(), self.ledger.retry()) {
+            return Ok(Left::LookAgain(wait.unsigned_abs()));
         }
         let turn = self.queue.admit(record);
         if turn == Turn::Now {
@@ -212,12 +212,12 @@ impl Settler {
         let Some(job) = self.view.records().job(&id).map(|entry| entry.value.clone()) else {
             return Ok(None);
         };
-        let JobState::Queued { attempt, not_before } = job.state else { return Ok(None) };
-        if not_before.and_then(|time| remaining(time, Timestamp::now())).is_some() {
+        let JobState::Queued { attempt, .. } = job.state else { return Ok(None) };
+        if job.pause_left(Timestamp::now(), self.ledger.retry()).is_some() {
             // It was not sent yet.
             return Ok(None);
         }
-        if !self.queue.is_admitted(&job) {
+        if self.queue.admitted_for(&job).is_none() {
             // Nor was this; if another scheduler did, that one will look after it.
             return Ok(None);
         }
@@ -314,11 +314,6 @@ impl Settler {
         moved.map_err(Error::Ledger)?;
         self.logs.purge(record.id, &record.region, last).await.map_err(Error::Log)
     }
-}
-
-/// How long until `time`; `None` if it has come.
-fn remaining(time: Timestamp, now: Timestamp) -> Option<Duration> {
-    Duration::try_from(time.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
 fn is_removing(snapshot: &Entry<SnapshotRecord>) -> bool {

@@ -15,6 +15,7 @@ mod dev;
 mod door;
 mod ecr;
 mod failures;
+mod fairness;
 mod faults;
 #[path = "../../../worker/source/tests/registries/issuer.rs"]
 mod issuer;

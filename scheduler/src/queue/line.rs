@@ -95,7 +95,12 @@ impl Line {
     }
 
     pub(super) fn is_granted(&self, job: &JobId, attempt: AttemptNumber) -> bool {
-        self.granted.get(job).is_some_and(|grant| grant.attempt == attempt)
+        self.granted_at(job, attempt).is_some()
+    }
+
+    pub(super) fn granted_at(&self, job: &JobId, attempt: AttemptNumber) -> Option<Instant> {
+        let grant = self.granted.get(job).filter(|grant| grant.attempt == attempt);
+        grant.map(|grant| grant.at)
     }
 
     pub(super) fn granted_to(&self, organization: &OrganizationId) -> usize {

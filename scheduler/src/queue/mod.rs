@@ -98,13 +98,14 @@ impl Queue {
         turn
     }
 
-    /// Whether this attempt was admitted and is not known to have been taken.
+    /// For how long the waiting attempt of a job has been admitted; `None` if it was
+    /// not, or is known to have been taken.
     #[must_use]
-    pub fn is_admitted(&self, record: &JobRecord) -> bool {
-        let Some(attempt) = waiting(record) else { return false };
+    pub fn admitted_for(&self, record: &JobRecord) -> Option<Duration> {
+        let attempt = waiting(record)?;
         let lines = self.lines();
-        let line = lines.get(&(record.region.clone(), record.class));
-        line.is_some_and(|line| line.is_granted(&record.id, attempt))
+        let line = lines.get(&(record.region.clone(), record.class))?;
+        line.granted_at(&record.id, attempt).map(|at| at.elapsed())
     }
 
     /// Where a job stands that waits for its turn or a worker.
@@ -185,11 +186,12 @@ impl Queue {
 
     /// Jobs that are due and of which nobody asked here.
     fn unknown(&self, lines: &Lines) -> HashSet<JobId> {
-        let (records, now) = (self.view.records(), Timestamp::now());
-        let due = records.open_jobs().map(|entry| &*entry.value).filter(|job| is_due(job, now));
-        let unknown = due.filter(|job| {
+        let (records, now, retry) = (self.view.records(), Timestamp::now(), self.ledger.retry());
+        let jobs = records.open_jobs().map(|entry| &*entry.value);
+        let unknown = jobs.filter(|job| {
+            let is_due = waiting(job).is_some() && job.pause_left(now, retry).is_none();
             let line = lines.get(&(job.region.clone(), job.class));
-            !line.is_some_and(|line| line.knows(job))
+            is_due && !line.is_some_and(|line| line.knows(job))
         });
         unknown.map(|job| job.id).collect()
     }
@@ -273,13 +275,5 @@ const fn waiting(record: &JobRecord) -> Option<AttemptNumber> {
         | JobState::Failed { .. }
         | JobState::Cancelled
         | JobState::Dead { .. } => None,
-    }
-}
-
-/// Whether a job waits for nothing but its turn.
-fn is_due(record: &JobRecord, now: Timestamp) -> bool {
-    match &record.state {
-        JobState::Queued { not_before, .. } => not_before.is_none_or(|time| time <= now),
-        _ => false,
     }
 }

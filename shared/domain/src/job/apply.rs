@@ -295,6 +295,15 @@ impl JobRecord {
         &mut self.attempts[index]
     }
 
+    /// How long until the waiting attempt may be sent; `None` if it may be now. A wait
+    /// that is longer than any pause is of before the clock was set back, and over.
+    #[must_use]
+    pub fn pause_left(&self, now: Timestamp, retry: &RetryPolicy) -> Option<SignedDuration> {
+        let JobState::Queued { not_before, .. } = &self.state else { return None };
+        let left = not_before.as_ref()?.duration_since(now);
+        (SignedDuration::ZERO < left && left <= retry.max).then_some(left)
+    }
+
     /// Exponential pause with jitter of up to a half, drawn from the job's id so
     /// that jobs which failed together do not come back together.
     fn pause_after(&self, attempt: AttemptNumber, retry: &RetryPolicy) -> SignedDuration {

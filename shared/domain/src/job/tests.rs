@@ -326,3 +326,17 @@ fn a_place_in_a_trace_names_the_request_too() {
     assert_eq!(JobTrace::new(&own, Some(&request)).request(), Some(request));
     assert_eq!(JobTrace::new(&own, None).request(), None);
 }
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_pause_longer() {
+    let (retry, now) =
+        (RetryPolicy::default(), Timestamp::UNIX_EPOCH + SignedDuration::from_hours(9));
+    let mut job = job();
+    let pause = |job: &JobRecord, now| job.pause_left(now, &retry);
+    assert_eq!(pause(&job, now), None);
+    let until = now + SignedDuration::from_secs(20);
+    job.state = JobState::Queued { attempt: AttemptNumber::new(2), not_before: Some(until) };
+    assert_eq!(pause(&job, now), Some(SignedDuration::from_secs(20)));
+    assert_eq!(pause(&job, until), None);
+    assert_eq!(pause(&job, now - SignedDuration::from_hours(1)), None);
+}
