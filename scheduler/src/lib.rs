@@ -11,6 +11,7 @@ pub mod api;
 mod bootstrap;
 pub mod config;
 mod credentials;
+mod drain;
 mod events;
 mod general;
 mod images;
@@ -52,6 +53,7 @@ use activity::Activity;
 use api::{App, Limiter};
 use config::Config;
 use credentials::Registries;
+use drain::Drains;
 use general::General;
 use images::Images;
 use ledger::Ledger;
@@ -155,6 +157,9 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     let registries = Arc::new(Registries::new(&bus, view.clone(), regions));
     let keys = registries.clone().run(config.reconcile_interval, tasks.shutdown().clone());
     tasks.spawn("keys", keys);
+    let drains = Drains::new(&bus, view.clone());
+    let remind = drains.clone().run(config.reconcile_interval, tasks.shutdown().clone());
+    tasks.spawn("drains", remind);
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
@@ -177,6 +182,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         uploads: uploads(&config, &contexts, &bus, tasks).await?,
         contexts,
         accounts,
+        drains,
         general,
         activity: activity.clone(),
         limiter: config.rate_limit.map(Limiter::new),
