@@ -29,6 +29,7 @@ mod logs;
 mod report;
 mod screen;
 mod show;
+mod workers;
 
 pub use args::WorkerCommand;
 use args::{JobCommand, RegionCommand, SnapshotCommand};
@@ -60,8 +61,8 @@ pub enum Command {
     /// Look at the jobs that make snapshots, cancel them, redrive dead ones
     #[command(subcommand)]
     Job(JobCommand),
-    /// Look at the workers that run jobs; `slipway worker` also runs them, so
-    /// the program's own command line has it.
+    /// Look at the workers that run jobs and drain them; `slipway worker` also runs
+    /// them, so the program's own command line has it.
     #[command(skip)]
     Worker(WorkerCommand),
     /// Keep credentials for the registries that images come from
@@ -130,7 +131,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         }
         Command::Snapshot(SnapshotCommand::Delete(args)) => show::delete(&client, &args).await,
         Command::Job(command) => jobs::run(&client, command).await,
-        Command::Worker(WorkerCommand::List(args)) => show::workers(&client, &args).await,
+        Command::Worker(command) => workers::run(&client, command).await,
         Command::Region(RegionCommand::List(args)) => show::regions(&client, &args).await,
         Command::Region(RegionCommand::RotateKey(args)) => {
             credentials::rotate_key(&client, &args).await

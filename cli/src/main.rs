@@ -27,7 +27,7 @@ enum Command {
     Dev(serve::dev::DevArgs),
     /// Run a scheduler: the API, the records and the decisions
     Scheduler(serve::roles::RoleArgs),
-    /// Run a worker, or look at those that run
+    /// Run a worker, look at those that run, or drain one
     #[command(subcommand)]
     Worker(WorkerCommand),
     /// Run a region's registry routes alone

@@ -295,6 +295,21 @@ fn jobs_are_cancelled_redriven_and_dropped() {
 }
 
 #[test]
+fn workers_are_drained_and_used_again() {
+    let server = Server::start(Behaviour::default());
+    for (args, said) in [
+        (&["eu-1"][..], "eu-1 is draining (1 running)\n"),
+        (&["us-east-1-1", "--region", "us-east-1"], "us-east-1-1 is draining (1 running)\n"),
+        (&["eu-1", "--undo"], "eu-1 takes jobs again\n"),
+    ] {
+        let (code, out, err) = run(&server, &[&["worker", "drain"], args].concat());
+        assert_eq!((code, out.as_str(), err.as_str()), (Some(0), said, ""));
+    }
+    let changed = ["drain eu-1 -", "drain us-east-1-1 region=us-east-1", "undrain eu-1"];
+    assert_eq!(server.seen().changed, changed);
+}
+
+#[test]
 fn logs_are_printed_bare() {
     let server = Server::start(Behaviour::default());
     for args in

@@ -40,6 +40,7 @@ fn help_teaches() {
         "job dead drop",
         "worker",
         "worker list",
+        "worker drain",
         "region",
         "region list",
         "region rotate-key",

@@ -11,6 +11,7 @@ pub mod api;
 mod bootstrap;
 pub mod config;
 mod credentials;
+mod drain;
 mod events;
 mod general;
 mod images;
@@ -53,6 +54,7 @@ use activity::Activity;
 use api::{App, Limiter};
 use config::Config;
 use credentials::Registries;
+use drain::Drains;
 use general::General;
 use images::Images;
 use ledger::Ledger;
@@ -161,6 +163,9 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     tasks.spawn("keys", keys);
     queue.start();
     tasks.spawn_essential("queue", queue.clone().run(tasks.shutdown().clone()));
+    let drains = Drains::new(&bus, view.clone());
+    let remind = drains.clone().run(config.reconcile_interval, tasks.shutdown().clone());
+    tasks.spawn("drains", remind);
     let open: Vec<JobId> = view.records().open_jobs().map(|job| job.value.id).collect();
     open.into_iter().for_each(|job| ledger.announce(job));
 
@@ -184,6 +189,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         uploads: uploads(&config, &contexts, &bus, tasks).await?,
         contexts,
         accounts,
+        drains,
         general,
         activity: activity.clone(),
         limiter: config.rate_limit.map(Limiter::new),

@@ -174,6 +174,11 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<Loss>
                 let before = view.change_fleet(|fleet| fleet.put_lease(region, job, lease.clone()));
                 return before.filter(|before| *before != lease).and_then(|lease| loss(job, lease));
             }
+            if let Some(worker) = entry.key.strip_prefix("drain.") {
+                let worker = worker.parse().ok()?;
+                view.change_fleet(|fleet| fleet.set_drained(region, worker, true));
+                return None;
+            }
             let worker: WorkerRecord =
                 entry.json().inspect_err(|error| unreadable(&entry.key, error)).ok()?;
             view.change_fleet(|fleet| fleet.put_worker(worker));
@@ -184,6 +189,11 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<Loss>
                 let job: JobId = job.parse().ok()?;
                 let lease = view.change_fleet(|fleet| fleet.remove_lease(&job))?;
                 return loss(job, lease);
+            }
+            if let Some(worker) = key.strip_prefix("drain.") {
+                let worker = worker.parse().ok()?;
+                view.change_fleet(|fleet| fleet.set_drained(region, worker, false));
+                return None;
             }
             let worker = key.strip_prefix("worker.")?.parse().ok()?;
             tracing::warn!(worker.id = %worker, region = %region, "a worker is gone");

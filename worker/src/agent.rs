@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use slipway_bus::control::{self, ControlSubscription};
 use slipway_bus::jobs::{Delivery, Puller};
 use slipway_bus::topology::BucketName;
-use slipway_bus::{Bucket, Bus, TraceParent, control};
+use slipway_bus::{Bucket, Bus, TraceParent};
 use slipway_domain::JobId;
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::{ControlMessage, JobMessage};
@@ -19,6 +20,8 @@ use tracing::{Instrument as _, Span};
 
 use crate::attempt::{Attempt, Executor};
 use crate::config::Config;
+use crate::drain;
+use crate::intake::Intake;
 use crate::lease;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -34,6 +37,7 @@ pub struct Agent {
     leases: Bucket,
     executor: Arc<dyn Executor>,
     presence: Presence,
+    intake: Intake,
     tasks: Tasks,
     metrics: Metrics,
     running: Mutex<HashMap<JobId, Arc<Notify>>>,
@@ -50,38 +54,51 @@ impl Agent {
         metrics: Metrics,
     ) -> Arc<Self> {
         let leases = bus.bucket(&BucketName::Leases(config.region.clone()));
+        let intake = Intake::new(tasks.draining().clone());
         let running = Mutex::default();
-        Arc::new(Self { config, bus, leases, executor, presence, tasks, metrics, running })
+        Arc::new(Self { config, bus, leases, executor, presence, intake, tasks, metrics, running })
     }
 
-    /// Takes and runs jobs until shutdown, and returns when every attempt has
+    /// Takes jobs until the process is to stop, and returns when every attempt has
     /// ended.
     ///
     /// # Errors
     /// Words from the scheduler cannot be heard.
     pub async fn run(self: Arc<Self>) -> Result<(), control::Error> {
-        let shutdown = self.tasks.shutdown().clone();
-        let mut words = self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
-        let listener = self.clone();
-        let stop = shutdown.clone();
-        self.tasks.spawn("control", async move {
-            let listen = async {
-                while let Some(word) = words.next::<ControlMessage>().await {
-                    match word.payload {
-                        Ok(ControlMessage::CheckLease { job }) => listener.check_lease(&job),
-                        Err(error) => tracing::warn!(%error, "a word that is not understood"),
-                    }
-                }
-            };
-            stop.run_until_cancelled(listen).await;
-        });
-        let presence = self.presence.clone().announce(self.bus.clone(), shutdown.clone());
+        let words = self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
+        self.tasks.spawn("control", self.clone().listen(words));
+        let orders = self.intake.read(&self.leases, &self.config.id);
+        if self.tasks.draining().run_until_cancelled(orders).await.is_none() {
+            return Ok(());
+        }
+        let (shutdown, follow) = (self.tasks.shutdown().clone(), self.intake.clone());
+        let follow = follow.follow(self.leases.clone(), self.config.id.clone());
+        self.tasks.spawn("orders", shutdown.run_until_cancelled_owned(follow));
+        let over = CancellationToken::new();
+        let presence = self.presence.clone();
+        let presence = presence.announce(self.bus.clone(), self.intake.clone(), over.clone());
         self.tasks.spawn("presence", presence);
-        let slots: FuturesUnordered<_> = (0..self.config.slots)
-            .map(|_| self.tasks.spawn("slot", self.clone().slot(shutdown.clone())))
-            .collect();
+        let progress = drain::tell(self.tasks.clone(), self.presence.running(), &self.config);
+        self.tasks.spawn("drain", over.clone().run_until_cancelled_owned(progress));
+        let slots: FuturesUnordered<_> =
+            (0..self.config.slots).map(|_| self.tasks.spawn("slot", self.clone().slot())).collect();
         slots.for_each(|_| std::future::ready(())).await;
+        over.cancel();
         Ok(())
+    }
+
+    /// Heeds what the scheduler says, until shutdown.
+    async fn listen(self: Arc<Self>, mut words: ControlSubscription) {
+        let listen = async {
+            while let Some(word) = words.next::<ControlMessage>().await {
+                match word.payload {
+                    Ok(ControlMessage::CheckLease { job }) => self.check_lease(&job),
+                    Ok(ControlMessage::CheckDrain) => self.intake.check(),
+                    Err(error) => tracing::warn!(%error, "a word that is not understood"),
+                }
+            }
+        };
+        self.tasks.shutdown().run_until_cancelled(listen).await;
     }
 
     fn check_lease(&self, job: &JobId) {
@@ -92,12 +109,14 @@ impl Agent {
     }
 
     /// One slot: a job at a time.
-    async fn slot(self: Arc<Self>, shutdown: CancellationToken) {
+    async fn slot(self: Arc<Self>) {
         let classes = self.config.classes.iter();
         let pullers: Vec<Puller> =
             classes.map(|class| self.bus.jobs().puller(&self.config.region, *class)).collect();
-        while let Some(delivery) = next_job(&pullers, &shutdown).await {
-            self.take(delivery).await;
+        while self.intake.opened().await {
+            if let Some(delivery) = next_job(&pullers, &self.intake).await {
+                self.take(delivery).await;
+            }
         }
     }
 
@@ -107,6 +126,12 @@ impl Agent {
             Err(unread) => return self.put_away(&delivery, unread).await,
         };
         let (job, ttl) = (message.job, self.config.lease);
+        // Listed first: whoever sees a worker that takes nothing and runs nothing may
+        // rely on it.
+        let listed = self.presence.run(job);
+        if !self.intake.is_open() {
+            return done(delivery.nak(Duration::ZERO).await);
+        }
         let claimed =
             lease::claim(&self.leases, job, message.attempt, &self.config.id, ttl, &self.tasks);
         let held = match claimed.await {
@@ -125,7 +150,6 @@ impl Agent {
         done(delivery.ack().await);
         self.metrics.delivery("claimed");
         let span = self.span(&message, delivery.trace.as_ref());
-        let listed = self.presence.run(job);
         let check = held.check();
         self.running().insert(job, check.clone());
         let attempt = Attempt {
@@ -147,8 +171,8 @@ impl Agent {
         }
         drop(listed);
         if failure == Some(FailureKind::BuildkitUnavailable) {
-            let shutdown = self.tasks.shutdown();
-            shutdown.run_until_cancelled(self.executor.recovered()).await;
+            let draining = self.tasks.draining();
+            draining.run_until_cancelled(self.executor.recovered()).await;
         }
     }
 
@@ -203,15 +227,19 @@ fn done(confirmed: Result<(), slipway_bus::AckError>) {
     }
 }
 
-/// The next job of any class; `None` at shutdown. A second one that arrives at
-/// the same moment goes back at once.
-async fn next_job(
-    pullers: &[Puller],
-    shutdown: &CancellationToken,
-) -> Option<Delivery<JobMessage>> {
-    let stop = shutdown.child_token();
+/// The next job of any class; `None` when none may be taken any more. A second one
+/// that arrives at the same moment goes back at once.
+async fn next_job(pullers: &[Puller], intake: &Intake) -> Option<Delivery<JobMessage>> {
+    let stop = CancellationToken::new();
+    let ended = || async {
+        // Cancel-safe: neither loses anything.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = intake.closed() => {}
+        }
+    };
     let mut pulls: FuturesUnordered<_> =
-        pullers.iter().map(|puller| puller.next::<JobMessage>(stop.cancelled())).collect();
+        pullers.iter().map(|puller| puller.next::<JobMessage>(ended())).collect();
     let mut first = None;
     while let Some(delivery) = pulls.next().await {
         match (delivery, &first) {
@@ -223,11 +251,5 @@ async fn next_job(
             (None, _) => {}
         }
     }
-    match first {
-        Some(delivery) if shutdown.is_cancelled() => {
-            done(delivery.nak(Duration::ZERO).await);
-            None
-        }
-        first => first,
-    }
+    first
 }

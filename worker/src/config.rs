@@ -84,6 +84,10 @@ pub struct File {
     /// How long the lease of a worker that died stays. Default: 10 s.
     #[serde(default = "default_lease", with = "humantime_serde")]
     pub lease: Duration,
+    /// How long what runs may go on after SIGTERM or SIGINT; it is handed back then.
+    /// Default: 10 min.
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    pub drain_grace: Duration,
 }
 
 /// Sweeps of the store in the file.
@@ -184,6 +188,8 @@ pub struct Config {
     pub sweep: Sweep,
     /// How long a lease lasts without renewal: 2 s or more.
     pub lease: Duration,
+    /// How long what runs may go on once the process is to stop.
+    pub drain_grace: Duration,
 }
 
 impl TryFrom<File> for Config {
@@ -256,6 +262,7 @@ impl TryFrom<File> for Config {
             layers_at_once: file.layers_at_once,
             sweep: Sweep { interval, grace },
             lease: file.lease,
+            drain_grace: file.drain_grace,
         })
     }
 }
@@ -305,6 +312,10 @@ fn default_lease() -> Duration {
     Duration::from_secs(10)
 }
 
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -327,6 +338,7 @@ mod tests {
         let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
         assert_eq!(config.gpu, Some(Gpu::Simulated));
         assert_eq!(config.lease, Duration::from_secs(5));
+        assert_eq!(config.drain_grace, Duration::from_secs(600));
     }
 
     #[test]

@@ -13,7 +13,9 @@ mod build;
 pub mod config;
 mod contexts;
 mod credentials;
+mod drain;
 mod executors;
+mod intake;
 mod lease;
 mod log;
 mod metrics;
@@ -101,8 +103,8 @@ pub enum Error {
     Control(#[source] slipway_bus::control::Error),
 }
 
-/// Runs the worker until `tasks` are shut down. Returns after running attempts
-/// were handed back.
+/// Runs the worker until `tasks` drain or are shut down. Returns after what ran was
+/// finished, or handed back at the shutdown.
 ///
 /// # Errors
 /// It cannot start.
@@ -116,7 +118,9 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         check: VersionCheck::ServerVersion,
         ..slipway_bus::Config::new("", format!("slipway-worker-{}", config.id))
     };
-    let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
+    let bus = tasks.draining().run_until_cancelled(slipway_bus::connect(&nats)).await;
+    let Some(bus) = bus else { return Ok(()) };
+    let bus = bus.map_err(Error::Connect)?;
     let metrics = Metrics::new(telemetry.meter());
     Metrics::observe(telemetry.meter(), config.slots, &bus);
     if let Some(address) = config.metrics_listen {

@@ -251,6 +251,33 @@ pub enum WorkerCommand {
     /// List the workers that are alive
     #[command(visible_alias = "ls")]
     List(List),
+    /// Have a worker take no new jobs and finish those that it runs
+    #[command(after_help = DRAIN_HELP)]
+    Drain(Drain),
+}
+
+const DRAIN_HELP: &str = "\
+Jobs that wait go to other workers of the region. The worker stays alive, and its
+registry serves; `slipway worker list` shows it as `draining`, and as `drained` once
+it runs nothing and can be stopped. It stays so, also if it is started anew, until
+--undo.
+
+Examples:
+  slipway worker drain us-1
+  slipway worker drain us-1 --undo";
+
+/// `slipway worker drain`
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Name of the worker, as `slipway worker list` shows it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Its region; needed if workers of several regions have the name
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Have it take jobs again
+    #[arg(long)]
+    pub undo: bool,
 }
 
 /// `slipway region …`

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use slipway_api::Client;
-use slipway_api::own::{RegionStatus, Worker};
+use slipway_api::own::RegionStatus;
 use slipway_api::types::{ListSnapshots as Query, Snapshot};
 
 use super::args::{Delete, Get, List, ListSnapshots, Names};
@@ -139,36 +139,6 @@ async fn each(
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// `slipway worker list`.
-pub async fn workers(client: &Client, args: &List) -> Result<(), Error> {
-    let workers = client.workers().await?;
-    if args.json {
-        return Ok(workers.iter().try_for_each(json_line)?);
-    }
-    let now = Timestamp::now();
-    let mut table = table(&[
-        "NAME", "REGION", "CLASSES", "GPU", "JOBS", "STATE", "REGISTRY", "BUILDKIT", "STARTED",
-    ]);
-    for worker in &workers {
-        table.add_row(worker_row(worker, now));
-    }
-    print(&table, workers.is_empty(), "no worker is alive")
-}
-
-fn worker_row(worker: &Worker, now: Timestamp) -> [String; 9] {
-    [
-        worker.id.clone(),
-        worker.region.clone(),
-        worker.classes.join(","),
-        or_dash(worker.gpu.as_deref()).to_owned(),
-        format!("{}/{}", worker.running, worker.slots),
-        if worker.draining { "draining" } else { "ready" }.to_owned(),
-        worker.registry.clone(),
-        worker.buildkit.clone(),
-        format::ago(worker.started_at, now),
-    ]
 }
 
 /// `slipway region list`.

@@ -61,7 +61,7 @@ enum Error {
 pub fn run(args: RegistryArgs) -> ExitCode {
     let telemetry = super::roles::start(Format::Text, "slipway-registry");
     let shared = telemetry.clone();
-    let code = super::roles::serve(|tasks| async move {
+    let code = super::roles::serve(std::time::Duration::ZERO, |tasks| async move {
         let config = slipway_blobstore::Config::new(args.store.clone());
         let store = slipway_blobstore::Store::open(&config).map_err(Error::Store)?;
         let nats = slipway_bus::Config {

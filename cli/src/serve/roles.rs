@@ -1,5 +1,5 @@
 //! `slipway scheduler` and `slipway worker`: configuration, telemetry, run until
-//! a signal, stop with grace.
+//! a signal, finish what runs, stop with grace.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
+use slipway_runtime::Tasks;
 use slipway_runtime::config::{self, EXIT_USAGE};
+use slipway_runtime::tasks::Signals;
 use slipway_runtime::telemetry::{self, Format, Telemetry};
-use slipway_runtime::{Tasks, tasks};
+use slipway_worker::config::Config;
+use tokio::task::{JoinError, JoinHandle};
 
-/// How long a process may take to stop.
+/// How long a process may take to stop, once it has nothing more to finish.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Options of a role.
@@ -40,10 +43,9 @@ pub fn scheduler(args: &RoleArgs) -> ExitCode {
         Err(code) => return code,
     };
     let shared = telemetry.clone();
-    let code =
-        serve(
-            |tasks| async move { Box::pin(slipway_scheduler::run(config, &tasks, &shared)).await },
-        );
+    let code = serve(Duration::ZERO, |tasks| async move {
+        Box::pin(slipway_scheduler::run(config, &tasks, &shared)).await
+    });
     telemetry.finish();
     code
 }
@@ -51,13 +53,14 @@ pub fn scheduler(args: &RoleArgs) -> ExitCode {
 /// `slipway worker`.
 pub fn worker(args: &RoleArgs) -> ExitCode {
     let telemetry = start(args.format(), "slipway-worker");
-    let config = match load::<slipway_worker::config::File, _>(&args.config) {
+    let config: Config = match load::<slipway_worker::config::File, _>(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let shared = telemetry.clone();
-    let code =
-        serve(|tasks| async move { Box::pin(slipway_worker::run(config, &tasks, &shared)).await });
+    let (shared, drain) = (telemetry.clone(), config.drain_grace);
+    let code = serve(drain, |tasks| async move {
+        Box::pin(slipway_worker::run(config, &tasks, &shared)).await
+    });
     telemetry.finish();
     code
 }
@@ -81,8 +84,9 @@ where
     })
 }
 
-/// Runs a role until it ends or a signal comes.
-pub(super) fn serve<F, Fut, E>(role: F) -> ExitCode
+/// Runs a role until it ends or a signal comes. What runs then may go on for
+/// `drain`, or until a second signal.
+pub(super) fn serve<F, Fut, E>(drain: Duration, role: F) -> ExitCode
 where
     F: FnOnce(Tasks) -> Fut,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
@@ -96,22 +100,18 @@ where
         }
     };
     runtime.block_on(async {
-        let tasks = Tasks::new();
-        let mut running = tasks.spawn("role", role(tasks.clone()));
-        // Cancel-safe: a join handle can be awaited again.
-        let outcome = tokio::select! {
-            outcome = &mut running => outcome,
-            signal = tasks::termination() => {
-                tracing::info!(signal = signal.unwrap_or("unknown"), "stopping");
-                tasks.shutdown().cancel();
-                match tokio::time::timeout(GRACE, running).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        tracing::warn!("not everything stopped in time");
-                        return ExitCode::FAILURE;
-                    }
-                }
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                eprintln!("error: cannot listen to signals: {error}");
+                return ExitCode::FAILURE;
             }
+        };
+        let tasks = Tasks::new();
+        let running = tasks.spawn("role", role(tasks.clone()));
+        let Some(outcome) = until_stopped(running, &tasks, drain, &mut signals).await else {
+            tracing::warn!("not everything stopped in time");
+            return ExitCode::FAILURE;
         };
         if !tasks.shut_down(GRACE).await {
             tracing::warn!("not every task stopped in time");
@@ -129,4 +129,33 @@ where
             }
         }
     })
+}
+
+/// What came of the role: by itself, while it drained, or after it was told to
+/// stop. `None` if it does not stop.
+async fn until_stopped<T>(
+    mut running: JoinHandle<T>,
+    tasks: &Tasks,
+    drain: Duration,
+    signals: &mut Signals,
+) -> Option<Result<T, JoinError>> {
+    // Cancel-safe, here and below: a join handle can be awaited again, and signals
+    // are not lost.
+    let signal = tokio::select! {
+        outcome = &mut running => return Some(outcome),
+        signal = signals.next() => signal,
+    };
+    tracing::info!(signal, "stopping");
+    if !drain.is_zero() {
+        tasks.draining().cancel();
+        tokio::select! {
+            outcome = &mut running => return Some(outcome),
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!("the time to finish is over: stopping at once");
+            }
+            signal = signals.next() => tracing::info!(signal, "stopping at once"),
+        }
+    }
+    tasks.shutdown().cancel();
+    tokio::time::timeout(GRACE, running).await.ok()
 }

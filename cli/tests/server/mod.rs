@@ -76,6 +76,7 @@ impl Server {
             .route("/v1/jobs/{id}/{verb}", post(change_job))
             .route("/v1/jobs/{id}/logs", get(logs))
             .route("/v1/workers", get(workers))
+            .route("/v1/workers/{id}/drain", post(drain).delete(undrain))
             .route("/v1/regions", get(regions));
         let router = Router::new().nest("/api", router).with_state(app.clone());
         runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -268,15 +269,36 @@ async fn logs(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 async fn workers() -> Json<Value> {
-    Json(json!([{
-        "id": "eu-1", "region": "eu", "classes": ["cpu"], "gpu": null, "slots": 4, "running": 1,
-        "version": "0.1.0", "buildkit": "v0.31.0", "registry": "127.0.0.1:5000", "draining": false,
+    let mut last = worker("us-east-1-2", true);
+    last["drained"] = true.into();
+    last["running"] = 0.into();
+    Json(json!([worker("eu-1", false), worker("us-east-1-1", true), last]))
+}
+
+fn worker(id: &str, draining: bool) -> Value {
+    let (region, _) = id.rsplit_once('-').unwrap();
+    let is_gpu = region == "us-east-1";
+    json!({
+        "id": id, "region": region, "slots": 4, "running": 1,
+        "classes": if is_gpu { json!(["cpu", "gpu"]) } else { json!(["cpu"]) },
+        "gpu": is_gpu.then_some("simulated"), "version": "0.1.0", "buildkit": "v0.31.0",
+        "registry": "127.0.0.1:5000", "draining": draining, "drained": false,
         "startedAt": days_ago(1),
-    }, {
-        "id": "us-east-1-1", "region": "us-east-1", "classes": ["cpu", "gpu"], "gpu": "simulated",
-        "slots": 4, "running": 0, "version": "0.1.0", "buildkit": "v0.31.0",
-        "registry": "127.0.0.1:5001", "draining": true, "startedAt": days_ago(1),
-    }]))
+    })
+}
+
+async fn drain(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    uri: axum::http::Uri,
+) -> Json<Value> {
+    app.see(|seen| seen.changed.push(format!("drain {id} {}", uri.query().unwrap_or("-"))));
+    Json(worker(&id, true))
+}
+
+async fn undrain(State(app): State<App>, Path(id): Path<String>) -> StatusCode {
+    app.see(|seen| seen.changed.push(format!("undrain {id}")));
+    StatusCode::NO_CONTENT
 }
 
 async fn regions() -> Json<Value> {

@@ -37,6 +37,7 @@ pub struct Cluster {
     pub client: Client,
     workers: BTreeMap<String, Child>,
     stores: Stores,
+    drain_grace: &'static str,
     worker_tables: String,
     machine: Machine,
     folder: TempDir,
@@ -81,6 +82,7 @@ impl Cluster {
             client,
             workers: BTreeMap::new(),
             stores: plan.stores.clone(),
+            drain_grace: plan.drain_grace,
             worker_tables: plan.worker_tables.clone(),
             machine,
             folder,
@@ -103,12 +105,13 @@ impl Cluster {
         let mut text = format!(
             "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nbuildkit = {:?}\n\
              store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = {lease:?}\n\
-             metrics_listen = \"127.0.0.1:0\"\n",
+             metrics_listen = \"127.0.0.1:0\"\ndrain_grace = {:?}\n",
             self.nats.url(),
             stack::buildkit_endpoint(),
             self.stores.setting(self.folder.path(), region),
             self.stores.setting(self.folder.path(), "contexts"),
             self.identities(region),
+            self.drain_grace,
         );
         if region == "us-east-1" {
             text.push_str("classes = [\"cpu\", \"gpu\"]\ngpu = \"simulated\"\n");
@@ -123,10 +126,11 @@ impl Cluster {
         let name = format!("{region}-{n}");
         let text = format!(
             "id = {name:?}\nregion = {region:?}\nnats = [{:?}]\nstore = {}\ncontexts = {}\n\
-             slots = {slots}\n[executor.simulated]\n{settings}\n",
+             slots = {slots}\ndrain_grace = {:?}\n[executor.simulated]\n{settings}\n",
             self.nats.url(),
             self.stores.setting(self.folder.path(), region),
             self.stores.setting(self.folder.path(), "contexts"),
+            self.drain_grace,
         );
         std::fs::write(self.folder.path().join(format!("worker-{name}.toml")), text).unwrap();
         self.start_worker(&name).await;

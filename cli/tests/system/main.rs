@@ -13,6 +13,7 @@ mod credentials;
 mod description;
 mod dev;
 mod door;
+mod drain;
 mod ecr;
 mod failures;
 mod fairness;

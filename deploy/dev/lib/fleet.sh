@@ -86,6 +86,7 @@ nats = ["$NATS_URL"]
 store = "file://$data/us"
 contexts = "file://$data/contexts"
 slots = $slots
+drain_grace = "0s"
 [executor.simulated]
 END
     printf '%s\n' "$@"

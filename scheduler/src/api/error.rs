@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use slipway_api::types::ErrorBody;
 
-use crate::{accounts, activity, credentials, ledger, logs, validate};
+use crate::{accounts, activity, credentials, drain, ledger, logs, validate};
 
 /// An error answer: status, stable code and text for the user.
 #[derive(Debug, Clone)]
@@ -149,6 +149,17 @@ impl From<credentials::Error> for ApiError {
             E::Conflict => (StatusCode::CONFLICT, "conflict"),
             E::Seal(_) | E::Answer => return Self::internal(&error),
             E::Worker(_) | E::Write(_) => return Self::unavailable(&error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<drain::Error> for ApiError {
+    fn from(error: drain::Error) -> Self {
+        let (status, code) = match &error {
+            drain::Error::NotFound(_) => (StatusCode::NOT_FOUND, "worker_not_found"),
+            drain::Error::Ambiguous { .. } => (StatusCode::CONFLICT, "worker_ambiguous"),
+            drain::Error::Write { .. } => return Self::unavailable(&error),
         };
         Self::new(status, code, error.to_string())
     }

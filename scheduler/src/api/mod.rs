@@ -48,6 +48,7 @@ use crate::accounts::Accounts;
 use crate::activity::Activity;
 use crate::config::Config;
 use crate::credentials::Registries;
+use crate::drain::Drains;
 use crate::general::General;
 use crate::ledger::Ledger;
 use crate::logs::Logs;
@@ -77,6 +78,8 @@ pub struct App {
     pub uploads: slipway_uploads::Access,
     /// Organizations and API keys, to change them.
     pub accounts: Accounts,
+    /// Orders to workers.
+    pub drains: Drains,
     /// Images that everybody may read.
     pub general: Arc<General>,
     /// What is measured of requests.
@@ -167,6 +170,7 @@ fn own() -> OpenApiRouter<App> {
         .routes(routes!(contexts::head, contexts::put))
         .routes(routes!(fleet::regions))
         .routes(routes!(fleet::workers))
+        .routes(routes!(fleet::drain_worker, fleet::undrain_worker))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::dead))
         .routes(routes!(jobs::discard))

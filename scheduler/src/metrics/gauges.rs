@@ -103,8 +103,9 @@ impl Looker {
         for (region, _) in &self.queues {
             sums.insert((region.clone(), false), 0);
         }
-        for worker in self.view.fleet().workers() {
-            let key = (worker.region.clone(), worker.draining);
+        let fleet = self.view.fleet();
+        for worker in fleet.workers() {
+            let key = (worker.region.clone(), fleet.is_draining(worker));
             *sums.entry(key).or_default() += value(worker.slots);
         }
         for ((region, draining), sum) in sums {

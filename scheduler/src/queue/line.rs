@@ -34,7 +34,8 @@ pub(super) struct Terms {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub(super) slots: usize,
-    pub(super) running: usize,
+    /// Of these, those on which nothing runs.
+    pub(super) free: usize,
 }
 
 /// A job that waits for its turn.
@@ -192,8 +193,8 @@ impl Line {
         now: Instant,
     ) -> Vec<JobId> {
         let mut sent = vec![];
-        let most = window.slots + self.pace.lead(window.slots, now);
-        let mut out = window.running + self.in_the_way(window, now);
+        let most = window.free + self.pace.lead(window.slots, now);
+        let mut out = self.in_the_way(window, now);
         while out < most {
             let Some(organization) = self.next(room, records) else { break };
             let Some((job, known)) =
@@ -219,9 +220,8 @@ impl Line {
 
     /// Grants that take a place in the queue.
     fn in_the_way(&self, window: &Window, now: Instant) -> usize {
-        let is_free = window.running < window.slots;
         let grants = self.granted.values();
-        grants.filter(|grant| !is_free || now.duration_since(grant.at) < STUCK).count()
+        grants.filter(|grant| window.free == 0 || now.duration_since(grant.at) < STUCK).count()
     }
 
     /// Whose turn it is. Only organizations whose first job still waits are asked.

@@ -121,7 +121,7 @@ impl Queue {
         let at_once = self.ledger.limits_of(&record.organization).jobs_at_once;
         let is_granted = line.is_granted(&record.id, attempt);
         let is_limited = !is_granted && at_once.is_some_and(|most| held >= most.get() as usize);
-        let slots = self.view.fleet().slots(&record.region, record.class);
+        let slots = self.window(&key).slots;
         let mean = self.view.records().service().seconds(&record.region, record.class);
         let estimate = |mean: f64| (mean * (ahead + 1) as f64 / slots as f64).ceil() as u64;
         let seconds = mean.filter(|_| slots > 0 && !is_limited).map(estimate);
@@ -232,11 +232,23 @@ impl Queue {
                 room.insert(organization, (most as usize).saturating_sub(held));
             }
         }
-        let slots = self.view.fleet().slots(&key.0, key.1);
-        let records = self.view.records();
-        let running = records.service().running(&key.0, key.1);
+        let window = self.window(key);
         let Some(line) = lines.get_mut(key) else { return vec![] };
-        line.release(&Window { slots, running }, &terms, &mut room, &records, now)
+        line.release(&window, &terms, &mut room, &self.view.records(), now)
+    }
+
+    /// What live workers can take.
+    fn window(&self, (region, class): &Key) -> Window {
+        // In this order, as everywhere.
+        let (records, fleet) = (self.view.records(), self.view.fleet());
+        let mut window = Window { slots: 0, free: 0 };
+        for worker in fleet.ready(region, *class) {
+            let slots = worker.slots as usize;
+            let running = records.service().running_on(region, &worker.id);
+            window.slots += slots;
+            window.free += slots.saturating_sub(running);
+        }
+        window
     }
 
     /// Jobs of an organization that were admitted or run, everywhere.

@@ -1,4 +1,4 @@
-//! Workers and the leases that they hold, over all regions.
+//! Workers, the orders to them and the leases that they hold, over all regions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,10 +6,12 @@ use slipway_domain::lease::Lease;
 use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{Class, JobId, Region, WorkerId, message};
 
-/// Live workers and leases.
+/// Live workers, orders and leases.
 #[derive(Debug, Default)]
 pub struct Fleet {
     workers: BTreeMap<(Region, WorkerId), WorkerRecord>,
+    /// Workers that are to take no new jobs, alive or not.
+    drains: BTreeSet<(Region, WorkerId)>,
     /// With the region in whose bucket they lie.
     leases: HashMap<JobId, (Region, Lease)>,
     /// Counts changes; a renewal is none.
@@ -28,11 +30,35 @@ impl Fleet {
         self.workers.values()
     }
 
+    /// Workers that are to take no new jobs by an order, alive or not.
+    pub const fn drains(&self) -> &BTreeSet<(Region, WorkerId)> {
+        &self.drains
+    }
+
+    /// Whether there is an order that the worker is to take no new jobs.
+    #[must_use]
+    pub fn is_drained(&self, worker: &WorkerRecord) -> bool {
+        // Most of the time there are none.
+        !self.drains.is_empty() && self.drains.contains(&(worker.region.clone(), worker.id.clone()))
+    }
+
+    /// Whether the worker takes no new jobs, or will not once it has heard its order.
+    #[must_use]
+    pub fn is_draining(&self, worker: &WorkerRecord) -> bool {
+        worker.draining || self.is_drained(worker)
+    }
+
+    /// A live worker.
+    #[must_use]
+    pub fn worker(&self, region: &Region, worker: &WorkerId) -> Option<&WorkerRecord> {
+        self.workers.get(&(region.clone(), worker.clone()))
+    }
+
     /// Whether a live worker of the region takes the class, and reads the messages
     /// of this program.
     #[must_use]
     pub fn serves(&self, region: &Region, class: Class) -> bool {
-        self.takers(region, class).any(is_up_to_date)
+        self.ready(region, class).next().is_some()
     }
 
     /// Whether live workers of the region would take the class, and all are too old
@@ -45,22 +71,20 @@ impl Fleet {
     /// Live workers of the region that take new jobs of the class.
     fn takers(&self, region: &Region, class: Class) -> impl Iterator<Item = &WorkerRecord> {
         let here = self.workers.values().filter(move |worker| worker.region == *region);
-        here.filter(move |worker| worker.classes.contains(&class) && !worker.draining)
+        here.filter(move |worker| worker.classes.contains(&class) && !self.is_draining(worker))
+    }
+
+    /// Live workers of the region that take new jobs of the class and read the messages
+    /// of this program.
+    pub fn ready(&self, region: &Region, class: Class) -> impl Iterator<Item = &WorkerRecord> {
+        self.takers(region, class).filter(|worker| is_up_to_date(worker))
     }
 
     /// Whether a worker that takes the class has a free slot, so that a job there
     /// is claimed in a moment.
     #[must_use]
     pub fn has_free_slot(&self, region: &Region, class: Class) -> bool {
-        let mut ready = self.takers(region, class).filter(|worker| is_up_to_date(worker));
-        ready.any(|worker| worker.running.len() < worker.slots as usize)
-    }
-
-    /// Slots of live workers that take new jobs of the class.
-    #[must_use]
-    pub fn slots(&self, region: &Region, class: Class) -> usize {
-        let ready = self.takers(region, class).filter(|worker| is_up_to_date(worker));
-        ready.map(|worker| worker.slots as usize).sum()
+        self.ready(region, class).any(|worker| worker.running.len() < worker.slots as usize)
     }
 
     /// `host:port` of the region's registry routes: those of any live worker.
@@ -107,6 +131,13 @@ impl Fleet {
         }
     }
 
+    /// A worker is to take no new jobs, or may again.
+    pub fn set_drained(&mut self, region: &Region, worker: WorkerId, drained: bool) {
+        let key = (region.clone(), worker);
+        let changed = if drained { self.drains.insert(key) } else { self.drains.remove(&key) };
+        self.version += u64::from(changed);
+    }
+
     /// A lease was taken, renewed or closed. Returns what it was before.
     pub fn put_lease(&mut self, region: &Region, job: JobId, lease: Lease) -> Option<Lease> {
         let before = self.leases.insert(job, (region.clone(), lease.clone()));
@@ -125,6 +156,7 @@ impl Fleet {
     /// Forgets a region: its bucket went back in time.
     pub fn clear(&mut self, region: &Region) {
         self.workers.retain(|(of, _), _| of != region);
+        self.drains.retain(|(of, _)| of != region);
         self.leases.retain(|_, (of, _)| of != region);
         self.version += 1;
     }
@@ -166,5 +198,23 @@ mod tests {
         fleet.put_worker(worker("new", Some(message::VERSION + 1)));
         assert!(fleet.serves(&us, cpu) && fleet.has_free_slot(&us, cpu));
         assert!(!fleet.is_outdated(&us, cpu));
+    }
+
+    #[test]
+    fn a_worker_with_an_order_to_drain_serves_nobody_even_before_it_has_heard() {
+        let (us, cpu) = ("us".parse().unwrap(), Class::Cpu);
+        let mut fleet = Fleet::default();
+        fleet.put_worker(worker("w1", Some(message::VERSION)));
+        fleet.put_worker(worker("w2", Some(message::VERSION)));
+        for name in ["w1", "w2"] {
+            assert!(fleet.serves(&us, cpu) && fleet.has_free_slot(&us, cpu));
+            fleet.set_drained(&us, name.parse().unwrap(), true);
+        }
+        assert!(!fleet.serves(&us, cpu) && !fleet.has_free_slot(&us, cpu));
+        // The same name elsewhere is another worker.
+        fleet.set_drained(&"eu".parse().unwrap(), "w1".parse().unwrap(), false);
+        assert!(!fleet.serves(&us, cpu));
+        fleet.set_drained(&us, "w1".parse().unwrap(), false);
+        assert!(fleet.serves(&us, cpu) && fleet.registry(&us).is_some());
     }
 }

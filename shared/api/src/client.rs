@@ -18,7 +18,7 @@ use slipway_domain::LogSeq;
 use url::Url;
 
 use crate::events::JobEvents;
-use crate::own::{RegionStatus, Worker};
+use crate::own::RegionStatus;
 use crate::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot};
 
 mod accounts;
@@ -27,6 +27,7 @@ mod jobs;
 mod registries;
 mod retry;
 mod upload;
+mod workers;
 
 pub use error::Error;
 pub use retry::Retry;
@@ -221,14 +222,6 @@ impl Client {
         let mut url = self.url(&["v1", "jobs", id, "logs"])?;
         url.set_query(Some(if follow { "follow=true" } else { "follow=false" }));
         Ok(JobEvents::new(self.clone(), url, after, follow))
-    }
-
-    /// `GET /v1/workers`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the server's reason, or that it was not reached.
-    pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
-        self.get(&["v1", "workers"]).await
     }
 
     /// `GET /v1/regions`.

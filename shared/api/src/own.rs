@@ -151,8 +151,11 @@ pub struct Worker {
     pub buildkit: String,
     /// `host:port` of its registry routes.
     pub registry: String,
-    /// Whether it takes no new jobs.
+    /// Whether it takes no new jobs, or will not once it has heard that it is not to.
     pub draining: bool,
+    /// Whether it takes no new jobs and runs none: it can be stopped.
+    #[serde(default)]
+    pub drained: bool,
     /// When the process started.
     pub started_at: Timestamp,
 }

@@ -104,4 +104,6 @@ pub enum ControlMessage {
         /// The job.
         job: JobId,
     },
+    /// Look whether there is an order to take no new jobs.
+    CheckDrain,
 }

@@ -1,4 +1,4 @@
-//! The sign of life of a worker.
+//! The sign of life of a worker, and the order to it to take no new jobs.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,11 @@ pub struct WorkerRecord {
     /// identity, and then it can use no registry credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
-    /// Whether it takes no new jobs.
+    /// Whether it takes no new jobs, by an order or since its process is to stop.
     pub draining: bool,
+    /// Whether its process is about to stop.
+    #[serde(default)]
+    pub stopping: bool,
     /// When the process started.
     pub started_at: Timestamp,
 }
@@ -48,6 +51,17 @@ pub struct WorkerRecord {
 /// What workers read that do not say it.
 const fn first() -> u32 {
     1
+}
+
+/// An operator's order to a worker to take no new jobs, under the key
+/// `drain.<worker>` of its region's lease bucket. It stays, whatever becomes of the
+/// worker, until it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRecord {
+    /// Form of this record.
+    pub version: u32,
+    /// Since when.
+    pub ordered_at: Timestamp,
 }
 
 /// A worker's GPU.

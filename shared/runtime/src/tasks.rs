@@ -1,26 +1,38 @@
 //! Tasks and shutdown.
 //!
 //! Every task of a process hangs on one [`Tasks`]: it is named, it sees the
-//! shutdown, and the process waits for it. Invariant: after
-//! [`Tasks::shut_down`] returned, either all tasks have ended or the grace
-//! period is over.
+//! shutdown, and the process waits for it. A process stops in two steps: it may
+//! *drain*, which ends what begins new work, and then it shuts down. Invariants:
+//! what is shut down drains, too; after [`Tasks::shut_down`] returned, either all
+//! tasks have ended or the grace period is over.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 /// The tasks of a process. Clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
     shutdown: CancellationToken,
+    draining: CancellationToken,
     failed: Arc<AtomicBool>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let shutdown = CancellationToken::new();
+        // A child, so that the shutdown is the end of new work, too.
+        let draining = shutdown.child_token();
+        Self { tracker: TaskTracker::new(), shutdown, draining, failed: Arc::default() }
+    }
 }
 
 impl Tasks {
@@ -28,6 +40,13 @@ impl Tasks {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The token that is cancelled when nothing new is to begin: at the shutdown,
+    /// or some time before it, while what runs is finished.
+    #[must_use]
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
     /// The token that is cancelled when the process is to stop.
@@ -83,19 +102,40 @@ impl Tasks {
     }
 }
 
+/// SIGINT and SIGTERM, one after the other.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on; none that comes later is missed.
+    ///
+    /// # Errors
+    /// The signal handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// The next signal, by its name.
+    pub async fn next(&mut self) -> &'static str {
+        // Cancel-safe: both are signal streams, which lose nothing when dropped.
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
 /// Resolves on SIGINT or SIGTERM, and says which.
 ///
 /// # Errors
 /// The signal handlers cannot be installed.
 pub async fn termination() -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Cancel-safe: both are signal streams, which lose nothing when dropped.
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+    Ok(Signals::listen()?.next().await)
 }
 
 #[cfg(test)]
@@ -108,6 +148,16 @@ mod tests {
         let token = tasks.shutdown().clone();
         tasks.spawn("waiter", async move { token.cancelled().await });
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_process_drains_before_it_shuts_down_or_with_it() {
+        let tasks = Tasks::new();
+        tasks.draining().cancel();
+        assert!(!tasks.shutdown().is_cancelled());
+        let tasks = Tasks::new();
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+        assert!(tasks.draining().is_cancelled());
     }
 
     #[tokio::test]

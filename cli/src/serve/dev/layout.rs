@@ -164,7 +164,7 @@ impl Layout {
         let mut text = format!(
             "id = \"{}\"\nregion = \"{}\"\nnats = [\"{}\"]\nbuildkit = {}\nstore = {}\n\
              contexts = {}\nidentity_file = {}\nlisten = \"127.0.0.1:{}\"\nmetrics_listen = \"127.0.0.1:{}\"\n\
-             slots = {}\nlease = \"{}\"\n",
+             slots = {}\nlease = \"{}\"\ndrain_grace = \"0s\"\n",
             worker.name,
             worker.region,
             self.nats_url(),

@@ -16,6 +16,8 @@ pub struct Plan {
     pub stores: Stores,
     pub time_limit: &'static str,
     pub lease: &'static str,
+    /// How long a worker that is told to stop goes on with what it runs.
+    pub drain_grace: &'static str,
     /// More tables of the scheduler's configuration.
     pub tables: &'static str,
     /// What stands in it for clients of S3 instead of Slipway's own door.
@@ -69,6 +71,7 @@ impl Default for Plan {
             stores: Stores::Folders,
             time_limit: "10min",
             lease: "10s",
+            drain_grace: "0s",
             tables: "",
             uploads: None,
             worker_tables: String::new(),

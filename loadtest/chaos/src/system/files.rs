@@ -72,7 +72,8 @@ pub(super) fn worker(settings: &Settings, proxy: &TcpProxy, region: &str, n: u32
     let folder = &settings.folder;
     let mut text = format!(
         "id = \"{region}-{n}\"\nregion = {region:?}\nnats = [\"nats://{}\"]\n\
-         store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = \"{}s\"\nslots = 3\n",
+         store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = \"{}s\"\nslots = 3\n\
+         drain_grace = \"0s\"\n",
         proxy.address(),
         store(folder, region),
         store(folder, "contexts"),

@@ -3,9 +3,10 @@
 //! Invariant: the counts are those of the jobs that are known.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use slipway_domain::job::{JobRecord, JobState};
-use slipway_domain::{Class, OrganizationId, Region};
+use slipway_domain::{Class, OrganizationId, Region, WorkerId};
 
 /// How much the latest job weighs in the mean.
 const LATEST: f64 = 0.2;
@@ -13,21 +14,18 @@ const LATEST: f64 = 0.2;
 /// What runs now.
 #[derive(Debug, Default)]
 pub struct Service {
-    queues: HashMap<Region, HashMap<Class, Queue>>,
+    workers: HashMap<Region, HashMap<WorkerId, usize>>,
     organizations: HashMap<OrganizationId, usize>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    running: usize,
-    seconds: Option<f64>,
+    /// Seconds that jobs took.
+    seconds: HashMap<Region, HashMap<Class, f64>>,
 }
 
 impl Service {
-    /// Jobs of a region and class that a worker holds.
+    /// Jobs that a worker holds.
     #[must_use]
-    pub fn running(&self, region: &Region, class: Class) -> usize {
-        self.queue(region, class).map_or(0, |queue| queue.running)
+    pub fn running_on(&self, region: &Region, worker: &WorkerId) -> usize {
+        let known = self.workers.get(region).and_then(|workers| workers.get(worker));
+        known.copied().unwrap_or_default()
     }
 
     /// Jobs of an organization that workers hold.
@@ -40,50 +38,58 @@ impl Service {
     /// job, the more it counts.
     #[must_use]
     pub fn seconds(&self, region: &Region, class: Class) -> Option<f64> {
-        self.queue(region, class)?.seconds
-    }
-
-    fn queue(&self, region: &Region, class: Class) -> Option<&Queue> {
-        self.queues.get(region)?.get(&class)
+        self.seconds.get(region)?.get(&class).copied()
     }
 
     /// A job changed, came or went.
     pub(super) fn changed(&mut self, before: Option<&JobRecord>, after: Option<&JobRecord>) {
-        if let Some(job) = before.filter(|job| is_running(job)) {
-            self.count(job, |count| count.saturating_sub(1));
+        if let Some((job, worker)) = before.and_then(running) {
+            self.count(job, worker, |count| *count = count.saturating_sub(1));
         }
         let Some(job) = after else { return };
-        if is_running(job) {
-            self.count(job, |count| count + 1);
+        if let Some((job, worker)) = running(job) {
+            self.count(job, worker, |count| *count += 1);
         } else if let Some(seconds) = took(job)
             && before.is_none_or(|before| took(before).is_none())
         {
-            let mean = &mut self.entry(job).seconds;
-            *mean = Some(mean.map_or(seconds, |mean| mean + (seconds - mean) * LATEST));
+            let means = entry(&mut self.seconds, &job.region);
+            let mean = means.entry(job.class).or_insert(seconds);
+            *mean += (seconds - *mean) * LATEST;
         }
     }
 
-    fn count(&mut self, job: &JobRecord, change: fn(usize) -> usize) {
-        let queue = self.entry(job);
-        queue.running = change(queue.running);
-        let of = self.organizations.entry(job.organization).or_default();
-        *of = change(*of);
-        if *of == 0 {
-            self.organizations.remove(&job.organization);
-        }
-    }
-
-    fn entry(&mut self, job: &JobRecord) -> &mut Queue {
-        if !self.queues.contains_key(&job.region) {
-            self.queues.insert(job.region.clone(), HashMap::new());
-        }
-        let region = self.queues.get_mut(&job.region).expect("it was put in above");
-        region.entry(job.class).or_default()
+    fn count(&mut self, job: &JobRecord, worker: &WorkerId, change: fn(&mut usize)) {
+        change_in(entry(&mut self.workers, &job.region), worker, change);
+        change_in(&mut self.organizations, &job.organization, change);
     }
 }
 
-const fn is_running(job: &JobRecord) -> bool {
-    matches!(job.state, JobState::Running { .. })
+/// What is kept for a region.
+fn entry<'a, T: Default>(all: &'a mut HashMap<Region, T>, region: &Region) -> &'a mut T {
+    if !all.contains_key(region) {
+        all.insert(region.clone(), T::default());
+    }
+    all.get_mut(region).expect("it was put in above")
+}
+
+/// Changes a count; one of nothing takes no room.
+fn change_in<K: Clone + Eq + Hash>(all: &mut HashMap<K, usize>, of: &K, change: fn(&mut usize)) {
+    let count = all.entry(of.clone()).or_default();
+    change(count);
+    if *count == 0 {
+        all.remove(of);
+    }
+}
+
+const fn running(job: &JobRecord) -> Option<(&JobRecord, &WorkerId)> {
+    match &job.state {
+        JobState::Running { worker, .. } => Some((job, worker)),
+        JobState::Queued { .. }
+        | JobState::Succeeded { .. }
+        | JobState::Failed { .. }
+        | JobState::Cancelled
+        | JobState::Dead { .. } => None,
+    }
 }
 
 /// How long the last attempt of a job took that made an image, or could not for its

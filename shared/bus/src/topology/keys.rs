@@ -44,6 +44,12 @@ pub fn worker(worker: &WorkerId) -> String {
     format!("worker.{worker}")
 }
 
+/// Leases: the order to a worker to take no new jobs.
+#[must_use]
+pub fn drain(worker: &WorkerId) -> String {
+    format!("drain.{worker}")
+}
+
 /// Organizations: an organization.
 #[must_use]
 pub fn organization(organization: &OrganizationId) -> String {
