@@ -18,6 +18,7 @@ mod ecr;
 mod failures;
 mod fairness;
 mod faults;
+mod infrastructure;
 #[path = "../../../worker/source/tests/registries/issuer.rs"]
 mod issuer;
 mod jobs;

@@ -2,7 +2,7 @@
 //!
 //! Owns: starting a real `nats-server` ([`NatsServer`]) and a real registry
 //! ([`DockerRegistry`]) so that none outlives the test, a disk whose power can be
-//! cut ([`Disk`]), and finding the BuildKit, the base image and the registry of the
+//! cut ([`Disk`]), a clock that jumps ([`JumpingClock`]), and finding the BuildKit, the base image and the registry of the
 //! dev stack ([`stack`]). Processes and the
 //! proxy come from `slipway-faults`.
 //!
@@ -13,11 +13,13 @@
 //! Invariant: when a test process ends, in whatever way, so do the servers that
 //! it started.
 
+mod clock;
 mod disk;
 mod nats;
 mod registry;
 pub mod stack;
 
+pub use clock::JumpingClock;
 pub use disk::Disk;
 pub use nats::NatsServer;
 pub use registry::{DockerRegistry, REGISTRY_PASSWORD, RegistryAuth};

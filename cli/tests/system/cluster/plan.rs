@@ -36,6 +36,8 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub enum Stores {
     Folders,
+    /// Folders that fail or dawdle as the file says that [`Stores::faults`] names.
+    Faulty,
     /// Folders on the cluster's own disk.
     Disk(PathBuf),
     S3 {
@@ -45,12 +47,21 @@ pub enum Stores {
 }
 
 impl Stores {
+    /// Where it says how stores fail.
+    pub fn faults(folder: &Path) -> PathBuf {
+        folder.join("store-faults.json")
+    }
+
     /// The value of a store's key in a configuration file.
     pub(super) fn setting(&self, folder: &Path, name: &str) -> String {
         let within =
             |folder: &Path| format!("\"file://{}\"", folder.join("stores").join(name).display());
         match self {
             Self::Folders => within(folder),
+            Self::Faulty => {
+                let faults = Self::faults(folder);
+                format!("{{ url = {}, faults = {faults:?} }}", within(folder))
+            }
             Self::Disk(disk) => within(disk),
             Self::S3 { endpoint, bucket } => {
                 // Clients write contexts where they would be in a bucket of their own.
