@@ -47,8 +47,10 @@ impl<T: Ord> Ranked<T> {
         if chunk.len() < FULL {
             chunk.insert(place, entry);
         } else if is_last && place == FULL {
-            // What comes in order leaves full chunks behind.
+            // What comes in order leaves full chunks behind, in either direction.
             self.chunks.push(vec![entry]);
+        } else if place == 0 {
+            self.chunks.insert(at, vec![entry]);
         } else {
             let mut upper = chunk.split_off(FULL / 2);
             match place.checked_sub(FULL / 2) {

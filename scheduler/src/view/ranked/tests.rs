@@ -58,6 +58,11 @@ fn what_comes_in_order_fills_its_chunks() {
         ranked.insert(entry);
     }
     assert_eq!(ranked.chunks.len(), 4);
+    let mut down = Ranked::default();
+    for entry in (0..FULL * 4).rev() {
+        down.insert(entry);
+    }
+    assert_eq!(down.chunks.len(), 4);
     for entry in 0..FULL * 4 {
         ranked.remove(&entry);
         ranked.check();
