@@ -65,6 +65,7 @@ fn help_teaches() {
         "loadtest",
         "loadtest builds",
         "loadtest chaos",
+        "loadtest list",
         "loadtest logs",
         "completions",
     ] {

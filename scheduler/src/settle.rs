@@ -97,7 +97,7 @@ impl Settler {
     async fn settle(&self, id: JobId) -> Result<Left, Error> {
         self.ledger.follow(id).await.map_err(Error::Ledger)?;
         self.ledger.cancel_unwanted(id).await.map_err(Error::Ledger)?;
-        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
+        let Some(job) = self.view.records().job(&id) else { return Ok(Left::Nothing) };
         let record = &*job.value;
         let mut left = Left::Nothing;
         for effect in record.owed() {
@@ -116,14 +116,14 @@ impl Settler {
     /// The snapshots of a job that can go now: it is over, or goes on for others.
     fn removable(&self, job: &JobRecord) -> impl Iterator<Item = Entry<SnapshotRecord>> + use<> {
         let records = self.view.records();
-        let followers: Vec<_> = records.followers(job.id).cloned().collect();
+        let followers: Vec<_> = records.followers(job.id).collect();
         let is_free = job.state.is_over() || !followers.iter().all(is_removing);
         followers.into_iter().filter(move |snapshot| is_free && is_removing(snapshot))
     }
 
     /// Closes a job that is over: its log, and its snapshots if they are to go.
     async fn close(&self, id: JobId) -> Result<Left, Error> {
-        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
+        let Some(job) = self.view.records().job(&id) else { return Ok(Left::Nothing) };
         let record = &*job.value;
         if record.owed().contains(&Effect::SealLog) {
             // The job may have ended since it was settled, and whoever reads the
@@ -304,7 +304,7 @@ impl Settler {
     }
 
     async fn seal(&self, record: &JobRecord) -> Result<(), Error> {
-        let is_unread = self.view.records().followers(record.id).all(is_removing);
+        let is_unread = self.view.records().followers(record.id).all(|one| is_removing(&one));
         if is_unread {
             // Nobody will ask for it, but those who read it now see its end.
             return self.logs.end(record).await.map_err(Error::Log);

@@ -206,7 +206,8 @@ impl Queue {
         let unknown = self.unknown(lines);
         let records = self.view.records();
         let jobs = unknown.iter().filter(|job| wanted(job)).filter_map(|job| records.job(job));
-        for job in jobs.map(|entry| &*entry.value) {
+        for entry in jobs {
+            let job = &*entry.value;
             if let Some(attempt) = waiting(job) {
                 let line = lines.entry((job.region.clone(), job.class)).or_default();
                 line.ask(job, attempt, is_own, now);
