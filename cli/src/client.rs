@@ -27,6 +27,8 @@ mod jobs;
 mod list;
 mod loadtest;
 mod logs;
+mod own;
+mod recovery;
 mod report;
 mod screen;
 mod show;
@@ -120,6 +122,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
     let command = match command {
         Command::Loadtest(loadtest::Command::Chaos(args)) => return chaos::run(*args).await,
         Command::Loadtest(loadtest::Command::List(args)) => return list::run(*args).await,
+        Command::Loadtest(loadtest::Command::Recovery(args)) => return recovery::run(*args).await,
         command => command,
     };
     let client = connect::from_environment()?;

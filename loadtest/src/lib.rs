@@ -6,7 +6,7 @@
 //! [`plot`]). Refuses to steer the system from inside: it speaks HTTP as any client
 //! does, so that users can drive their own fleets with it. [`storm`] listens on
 //! NATS as well, since asking about thousands of jobs would be load of its own, and
-//! [`list`] runs a server of its own. A scenario is a module with a plan and a function
+//! [`list`] and [`recovery`] run a system of their own. A scenario is a module with a plan and a function
 //! that makes a [`Report`] of it; [`Run`] is what all of them share.
 //!
 //! Invariant: a run leaves no snapshot behind, or names those that it could not
@@ -18,6 +18,7 @@ pub mod latency;
 pub mod list;
 pub mod logs;
 pub mod plot;
+pub mod recovery;
 pub mod report;
 pub mod schedule;
 pub mod storm;
@@ -26,9 +27,11 @@ pub mod timeline;
 mod error;
 mod floor;
 mod job;
+mod own;
 mod progress;
 mod run;
 
 pub use error::Error;
+pub use own::Own;
 pub use report::Report;
 pub use run::Run;

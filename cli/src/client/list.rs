@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use super::interrupt::Interrupt;
 use super::loadtest::{self, Out, stoppable};
-use crate::serve::dev::programs;
+use super::own::{Folder, OwnArgs};
 
 pub const HELP: &str = "\
 Starts a nats-server and a scheduler of its own, below a folder of its own; no server
@@ -53,12 +53,8 @@ pub struct List {
     /// How long the scheduler may take to start
     #[arg(long, value_name = "TIME", default_value = "10min", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// nats-server to use, 2.15.1 or newer [default: one beside this program, or on PATH]
-    #[arg(long, env = "SLIPWAY_NATS_SERVER", value_name = "PROGRAM")]
-    nats_server: Option<PathBuf>,
-    /// Folder of the run, which stays [default: a new one, removed if all went well]
-    #[arg(long, value_name = "DIR")]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    own: OwnArgs,
     /// Write the report to this file as JSON, too; `-` writes it instead of the text
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -67,29 +63,18 @@ pub struct List {
 /// Runs the command.
 pub async fn run(mut args: List) -> Result<(), Error> {
     let out = Out::open(args.json.take())?;
-    let (plan, kept) = args.plan()?;
+    let (plan, folder) = args.plan()?;
     let (interrupt, stop) = (Interrupt::install(), CancellationToken::new());
     let scenario = Box::pin(slipway_loadtest::list::run(&plan, &stop));
     let report = stoppable(&stop, &interrupt, scenario).await?;
-    if let Some(folder) = kept.filter(|_| report.is_success()) {
-        // What is left of it harms nobody.
-        let _gone = std::fs::remove_dir_all(folder);
-    }
+    folder.clear(&report);
     out.show(&report)
 }
 
 impl List {
-    /// The plan, and the folder if it is to be removed after a good run.
-    fn plan(self) -> Result<(Plan, Option<PathBuf>), Error> {
-        let nats_server = programs::nats_server(self.nats_server.as_deref());
-        let nats_server = nats_server.map_err(|error| Error::NatsServer(error.into()))?;
-        let own = self.folder.is_none();
-        let folder = self.folder.unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("slipway-list-{:08x}", rand::random::<u32>()))
-        });
-        let unusable = |source| Error::Report { path: folder.clone(), source };
-        std::fs::create_dir_all(&folder).map_err(unusable)?;
-        let folder = folder.canonicalize().map_err(unusable)?;
+    /// The plan, and the folder of the run.
+    fn plan(self) -> Result<(Plan, Folder), Error> {
+        let (own, folder) = self.own.system("list", self.timeout)?;
         let plan = Plan {
             snapshots: self.snapshots,
             builds_percent: self.builds,
@@ -97,11 +82,8 @@ impl List {
             rate: self.rate,
             page: self.page,
             seed: self.seed,
-            limit: self.timeout,
-            program: std::env::current_exe()?,
-            nats_server,
-            folder: folder.clone(),
+            own,
         };
-        Ok((plan, own.then_some(folder)))
+        Ok((plan, folder))
     }
 }

@@ -17,6 +17,7 @@ use super::chaos;
 use super::error::Error;
 use super::interrupt::Interrupt;
 use super::list;
+use super::recovery;
 
 /// `slipway loadtest …`
 #[derive(Debug, Subcommand)]
@@ -33,6 +34,9 @@ pub enum Command {
     /// Give a scheduler very many snapshots, and time its start, its lists and its reads
     #[command(after_help = list::HELP)]
     List(Box<list::List>),
+    /// Kill workers and cancel builds of a system of its own, and time what follows
+    #[command(after_help = recovery::HELP)]
+    Recovery(Box<recovery::Recovery>),
     /// Ask for many snapshots at a rate, or as fast as they go, beside what bare NATS would take
     #[command(after_help = STORM_HELP)]
     Storm(Storm),
@@ -186,6 +190,7 @@ pub async fn run(client: Client, command: Command) -> Result<(), Error> {
         }
         Command::Chaos(args) => chaos::run(*args).await,
         Command::List(args) => list::run(*args).await,
+        Command::Recovery(args) => recovery::run(*args).await,
         Command::Storm(args) => args.run(&run, &interrupt).await,
     }
 }

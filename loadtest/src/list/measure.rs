@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use secrecy::SecretString;
 use slipway_api::Client;
 use slipway_api::own::ListJobs;
 use slipway_api::types::ListSnapshots;
@@ -19,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Plan;
 use super::seed::Seeded;
-use super::system::System;
 use crate::error::Error;
 use crate::failures::Failure;
 use crate::latency::Latency;
+use crate::own::Scheduler;
 use crate::progress::Progress;
 use crate::report::{Figure, Report};
 use crate::schedule::Schedule;
@@ -54,14 +53,13 @@ struct Asker<'a> {
 
 /// Asks everything, and adds the times to the report.
 pub(super) async fn run(
-    system: &System,
+    scheduler: &Scheduler,
     plan: &Plan,
     seeded: &Seeded,
     stop: &CancellationToken,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let url = system.url().parse().map_err(Error::seed)?;
-    let client = Client::new(url, &SecretString::from(seeded.key.clone()))?;
+    let client = scheduler.client_with(&seeded.key)?;
     let ids = seeded.snapshots.iter().map(|(id, name)| (id.to_string(), name.clone()));
     let mut asker = Asker {
         client,
@@ -85,7 +83,7 @@ pub(super) async fn run(
         report.figures.push(Figure { name, value: p99, unit: " ms" });
         report.figures.push(Figure { name: "  its target", value: target, unit: " ms" });
     }
-    let memory = system.resident() as f64 / 1e6;
+    let memory = scheduler.server.memory("VmRSS") as f64 / 1e6;
     report.figures.push(Figure { name: "memory afterwards", value: memory, unit: " MB" });
     Ok(())
 }

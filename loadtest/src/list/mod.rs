@@ -9,18 +9,13 @@
 mod measure;
 mod records;
 mod seed;
-mod system;
-
-use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::builds::seconds;
 use crate::error::Error;
+use crate::own::{Own, Scheduler};
 use crate::report::{Figure, Report};
-use system::System;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,18 +32,9 @@ pub struct Plan {
     pub page: u64,
     /// What the records are drawn from.
     pub seed: u64,
-    /// How long the scheduler may take to start.
-    #[serde(serialize_with = "seconds")]
-    pub limit: Duration,
-    /// The program `slipway`.
-    #[serde(skip)]
-    pub program: PathBuf,
-    /// The program nats-server.
-    #[serde(skip)]
-    pub nats_server: PathBuf,
-    /// Where the processes keep and say everything.
-    #[serde(skip)]
-    pub folder: PathBuf,
+    /// The system.
+    #[serde(flatten)]
+    pub own: Own,
 }
 
 /// Runs the scenario. Its processes end with it.
@@ -56,17 +42,33 @@ pub struct Plan {
 /// # Errors
 /// The processes cannot be started, or the records not be written.
 pub async fn run(plan: &Plan, stop: &CancellationToken) -> Result<Report, Error> {
-    let nats = system::start_nats(plan).await?;
-    let empty = System::start(plan, &nats, "empty").await?;
-    let base = empty.resident();
+    let nats = plan.own.nats().await?;
+    let empty = plan.own.scheduler(&nats, "scheduler-empty").await?;
+    let base = empty.server.memory("VmRSS");
     drop(empty);
     let seeded = seed::seed(&nats.url(), plan, stop).await?;
     let mut report = Report::new("list", plan, &nats.url());
     report.figures.push(Figure::count("snapshots", seeded.snapshots.len() as u64));
     report.figures.push(Figure { name: "records written", value: seeded.rate, unit: "/s" });
-    let system = System::start(plan, &nats, "full").await?;
-    system.tell(&mut report, base, seeded.snapshots.len());
-    measure::run(&system, plan, &seeded, stop, &mut report).await?;
+    let scheduler = plan.own.scheduler(&nats, "scheduler-full").await?;
+    tell(&scheduler, &mut report, base, seeded.snapshots.len());
+    measure::run(&scheduler, plan, &seeded, stop, &mut report).await?;
     report.stopped = stop.is_cancelled();
     Ok(report)
+}
+
+/// Adds what is to be said about the scheduler's start and size, where one without
+/// snapshots takes `base` bytes.
+fn tell(scheduler: &Scheduler, report: &mut Report, base: u64, snapshots: usize) {
+    let server = &scheduler.server;
+    let each = |bytes: u64| bytes.saturating_sub(base) as f64 / snapshots.max(1) as f64;
+    let (now, most) = (server.memory("VmRSS"), server.memory("VmHWM"));
+    let mut figure = |name, value, unit| report.figures.push(Figure { name, value, unit });
+    figure("start", server.took.as_secs_f64(), " s");
+    figure("start, target", 20.0, " s");
+    figure("memory", now as f64 / 1e6, " MB");
+    figure("memory without", base as f64 / 1e6, " MB");
+    figure("memory each", each(now), " B");
+    figure("memory each, target", 1500.0, " B");
+    figure("memory each, peak", each(most), " B");
 }

@@ -20,12 +20,11 @@ use uuid::Uuid;
 use super::Plan;
 use super::records::{Records, Source};
 use crate::error::Error;
+use crate::own::REGION;
 use crate::progress::Progress;
 
 /// Snapshots that are written at once, each with three or four records.
 const WINDOW: usize = 256;
-/// The one region.
-pub(super) const REGION: &str = "us";
 
 /// What was written.
 pub(super) struct Seeded {
