@@ -51,6 +51,10 @@ pub struct File {
     /// How often the reconcilers look over everything. Default: 5 s.
     #[serde(default = "default_reconcile", with = "humantime_serde")]
     pub reconcile_interval: Duration,
+    /// How long holders of leases have, after NATS was away, to renew them: longer than
+    /// the longest `lease` of a worker. Default: 15 s.
+    #[serde(default = "default_outage_grace", with = "humantime_serde")]
+    pub outage_grace: Duration,
     /// What an organization may ask for.
     #[serde(default)]
     pub limits: Limits,
@@ -199,6 +203,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How often the reconcilers look over everything.
     pub reconcile_interval: Duration,
+    /// How long holders of leases have, after NATS was away, to renew them.
+    pub outage_grace: Duration,
     /// What an organization may ask for.
     pub limits: Limits,
     /// Snapshots that every organization may use.
@@ -271,6 +277,7 @@ impl TryFrom<File> for Config {
             build_time_limit: file.build_time_limit,
             retry: RetryPolicy { max_attempts: file.max_attempts, ..RetryPolicy::default() },
             reconcile_interval: file.reconcile_interval,
+            outage_grace: file.outage_grace,
             limits: file.limits,
             default_snapshots: file.default_snapshots,
             rate_limit: file.rate_limit,
@@ -321,6 +328,10 @@ fn default_attempts() -> u32 {
     5
 }
 
+fn default_outage_grace() -> Duration {
+    Duration::from_secs(15)
+}
+
 fn default_reconcile() -> Duration {
     Duration::from_secs(5)
 }
@@ -353,6 +364,7 @@ mod tests {
     fn the_documented_sample_is_valid() {
         let config = Config::try_from(toml::from_str::<File>(SAMPLE).unwrap()).unwrap();
         assert_eq!(config.public_url, None);
+        assert_eq!(config.outage_grace, Duration::from_secs(15));
         assert_eq!(config.build_time_limit, Duration::from_secs(600));
         assert_eq!(config.regions.len(), 2);
         let platforms = config.regions.values().map(|region| region.platform.to_string());

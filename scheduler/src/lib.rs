@@ -9,10 +9,12 @@ mod accounts;
 mod activity;
 pub mod api;
 mod bootstrap;
+mod calm;
 pub mod config;
 mod credentials;
 mod drain;
 mod events;
+mod follow;
 mod general;
 mod images;
 mod ledger;
@@ -35,9 +37,11 @@ mod watch;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use slipway_blobstore::Store;
+use slipway_bus::connection::FOR_EVER;
 use slipway_bus::topology::{BucketName, LOGS_MAX_BYTES, RegionTopology, Topology};
 use slipway_bus::{Bus, Credentials, bucket};
 use slipway_domain::{JobId, Region};
@@ -48,7 +52,7 @@ use slipway_uploads::config::Config as Uploads;
 use slipway_uploads::door::{self, Door, Listening};
 use slipway_uploads::{Access, Contexts, Keys};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use accounts::Accounts;
 use activity::Activity;
@@ -64,6 +68,9 @@ use metrics::Metrics;
 use queue::Queue;
 use settle::Settler;
 use view::View;
+
+/// Pause before streams and buckets are set up again that could not be now.
+const ENSURE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the scheduler cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +127,9 @@ pub enum Error {
 pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result<(), Error> {
     let stores = open_stores(&config)?;
     let context_store = open_store(&config.contexts)?;
-    let bus = connect(&config).await?;
-    bus.ensure(&topology(&config)).await.map_err(Error::Ensure)?;
+    let bus = tasks.shutdown().run_until_cancelled(Box::pin(connect(&config))).await;
+    let Some(bus) = bus else { return Ok(()) };
+    let bus = bus?;
     if let Some(key) = &config.bootstrap_key {
         bootstrap::ensure_key(&bus, key).await.map_err(Error::Bootstrap)?;
     }
@@ -139,7 +147,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
     );
     let ledger = Arc::new(ledger);
     let logs = Arc::new(Logs::new(bus.clone(), view.clone(), stores.clone(), tasks.clone()));
-    start_watches(&bus, &view, &ledger, &config, tasks).await?;
+    let calm = follow::start(&bus, &view, &ledger, &config, tasks).await?;
 
     let general = Arc::new(General::new(stores.clone(), view.clone()));
     let accounts = Accounts::new(&bus, view.clone());
@@ -156,6 +164,7 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         stores,
         time_limit: config.build_time_limit,
         metrics: metrics.clone(),
+        calm,
     });
     start_work(settler, work, &config, tasks);
     let regions = config.regions.keys().cloned().collect();
@@ -242,12 +251,24 @@ async fn uploads(
     Ok(Access::Door { url, bucket: settings.bucket.clone(), keys })
 }
 
+/// Waits for NATS, however long it takes, and sets up what is missing there.
 async fn connect(config: &Config) -> Result<Bus, Error> {
     let servers = config.nats.clone();
     let credentials = config.nats_credentials.clone().map_or(Credentials::None, Credentials::File);
     let nats = slipway_bus::Config::new("", "slipway-scheduler");
-    let nats = slipway_bus::Config { servers, credentials, ..nats };
-    slipway_bus::connect(&nats).await.map_err(Error::Connect)
+    let nats = slipway_bus::Config { servers, credentials, patience: FOR_EVER, ..nats };
+    let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
+    let topology = topology(config);
+    loop {
+        match bus.ensure(&topology).await {
+            Err(error) if error.is_retryable() => {
+                let error = telemetry::chain(&error);
+                tracing::warn!(error, "waiting for JetStream to set up streams and buckets");
+                tokio::time::sleep(ENSURE_AGAIN).await;
+            }
+            ensured => return ensured.map(|()| bus).map_err(Error::Ensure),
+        }
+    }
 }
 
 fn queues(config: &Config) -> Vec<(Region, slipway_domain::Class)> {
@@ -279,78 +300,6 @@ fn open_stores(config: &Config) -> Result<BTreeMap<Region, Store>, Error> {
 
 fn open_store(config: &slipway_blobstore::Config) -> Result<Store, Error> {
     Store::open(config).map_err(Error::Store)
-}
-
-/// Starts to follow every bucket and returns when the view is complete.
-async fn start_watches(
-    bus: &Bus,
-    view: &Arc<View>,
-    ledger: &Arc<Ledger>,
-    config: &Config,
-    tasks: &Tasks,
-) -> Result<(), Error> {
-    let mut complete = vec![];
-    let mut follow = |bucket: BucketName, apply: Box<dyn FnMut(bucket::Change) + Send>| {
-        let (ready, wait) = oneshot::channel();
-        complete.push(wait);
-        let (bucket, shutdown) = (bus.bucket(&bucket), tasks.shutdown().clone());
-        tasks.spawn_essential("watch", async move {
-            let followed = shutdown.run_until_cancelled(watch::follow(bucket, ready, apply));
-            if let Some(Err(error)) = followed.await {
-                tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
-            }
-        });
-    };
-    let v = view.clone();
-    follow(
-        BucketName::Organizations,
-        Box::new(move |change| watch::apply_organization(&v, change)),
-    );
-    let v = view.clone();
-    follow(BucketName::ApiKeys, Box::new(move |change| watch::apply_api_key(&v, change)));
-    let v = view.clone();
-    follow(
-        BucketName::RegistryCredentials,
-        Box::new(move |change| watch::apply_credential(&v, change)),
-    );
-    for region in config.regions.keys() {
-        let (lost, mut losses) = mpsc::unbounded_channel();
-        let (v, region) = (view.clone(), region.clone());
-        let bucket = BucketName::Leases(region.clone());
-        follow(
-            bucket,
-            Box::new(move |change| {
-                if let Some(loss) = watch::apply_lease(&v, &region, change) {
-                    // The receiver is gone only when the process stops.
-                    let _stopping = lost.send(loss);
-                }
-            }),
-        );
-        let (bus, ledger, view) = (bus.clone(), ledger.clone(), view.clone());
-        let shutdown = tasks.shutdown().clone();
-        tasks.spawn_essential("lost-leases", async move {
-            let look = async {
-                while let Some(loss) = losses.recv().await {
-                    watch::lease_lost(&bus, &ledger, &view, &loss).await;
-                }
-            };
-            shutdown.run_until_cancelled(look).await;
-        });
-    }
-    let (ready, wait) = oneshot::channel();
-    complete.push(wait);
-    let (bucket, v, l) = (bus.bucket(&BucketName::Records), view.clone(), ledger.clone());
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn_essential("watch", async move {
-        let records = replay::follow(bucket, v, ready, |job| l.announce(job));
-        if let Some(Err(error)) = shutdown.run_until_cancelled(records).await {
-            tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
-        }
-    });
-    for wait in complete {
-        wait.await.map_err(|_| Error::Records)?;
-    }
-    Ok(())
 }
 
 fn start_work(

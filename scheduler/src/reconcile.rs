@@ -86,6 +86,10 @@ async fn look_over(settler: &Settler, alone: &mut Alone) {
         jobs.filter(|job| is_quiet(job, now)).collect()
     };
     for job in quiet {
+        // Who holds what is not known before holders had their grace.
+        if !job.state.is_over() && !settler.calm.is_calm(&job.region) {
+            continue;
+        }
         match &job.state {
             JobState::Running { attempt, worker } => {
                 let held = matches!(

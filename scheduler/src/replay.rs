@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use slipway_bus::bucket::{Change, Entry, Watch};
-use slipway_bus::{Bucket, bucket};
+use slipway_bus::bucket;
 use slipway_domain::{JobId, SnapshotId};
 use tokio::sync::oneshot;
 use tokio::task;
@@ -32,17 +32,17 @@ enum Step {
     Complete,
 }
 
-/// Follows the bucket `records` for ever. `ready` is told when the first state is
+/// Follows the bucket `records` for ever, by its watch. `ready` is told when the first state is
 /// complete; `announce` gets the jobs of snapshots that came and have not heard what
 /// their job has to say.
 pub async fn follow(
-    bucket: Bucket,
+    watch: Watch,
     view: Arc<View>,
     ready: oneshot::Sender<()>,
     announce: impl Fn(JobId),
 ) -> Result<(), bucket::Error> {
     let mut ready = Some(ready);
-    let batches = stream::unfold(Some(bucket.watch(None)), next);
+    let batches = stream::unfold(Some(watch), next);
     let steps = batches.map(|batch| prepared(&view, batch)).buffered(AHEAD);
     let mut steps = std::pin::pin!(steps);
     while let Some(batch) = steps.next().await {

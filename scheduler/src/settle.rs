@@ -27,6 +27,7 @@ use slipway_runtime::telemetry;
 use tracing::Instrument as _;
 
 use crate::api::present;
+use crate::calm::Calm;
 use crate::ledger::{self, Ledger};
 use crate::logs::{self, Logs};
 use crate::metrics::Metrics;
@@ -82,6 +83,8 @@ pub struct Settler {
     pub time_limit: Duration,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether the end of a lease means anything.
+    pub calm: Calm,
 }
 
 /// What is left to do for a job.

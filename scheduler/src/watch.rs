@@ -1,29 +1,29 @@
 //! Watches: what keeps the view up to date, and what notices lost leases.
 
-use slipway_bus::bucket::Change;
+use slipway_bus::bucket::{Change, Watch};
 use slipway_bus::topology::{BucketName, keys};
-use slipway_bus::{Bucket, Bus, bucket};
+use slipway_bus::{Bus, bucket};
 use slipway_domain::job::{JobEvent, JobState};
 use slipway_domain::lease::Lease;
 use slipway_domain::message::{EventMessage, WorkerEvent};
 use slipway_domain::organization::{ApiKeyRecord, OrganizationRecord};
 use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{Attempt, JobId, Region, WorkerId};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::calm::Calm;
 use crate::events;
 use crate::ledger::Ledger;
 use crate::view::View;
 
-/// Follows `bucket` for ever and hands each change to `apply`. `ready` is told
-/// when the first state is complete.
+/// Follows a bucket for ever and hands each change to `apply`. `ready` is told when
+/// the first state is complete.
 pub async fn follow(
-    bucket: Bucket,
+    mut watch: Watch,
     ready: oneshot::Sender<()>,
     mut apply: impl FnMut(Change),
 ) -> Result<(), bucket::Error> {
     let mut ready = Some(ready);
-    let mut watch = bucket.watch(None);
     loop {
         match watch.next().await? {
             Change::Ready => {
@@ -172,6 +172,21 @@ fn loss(job: JobId, lease: Lease) -> Option<Loss> {
     match lease {
         Lease::Held { attempt, worker } => Some(Loss { job, attempt, worker }),
         Lease::Closed { .. } => None,
+    }
+}
+
+/// Looks into every loss of a region, each when holders have had their grace.
+pub async fn lose_leases(
+    bus: &Bus,
+    ledger: &Ledger,
+    view: &View,
+    calm: &Calm,
+    region: &Region,
+    mut losses: mpsc::UnboundedReceiver<Loss>,
+) {
+    while let Some(loss) = losses.recv().await {
+        calm.wait(region).await;
+        lease_lost(bus, ledger, view, &loss).await;
     }
 }
 

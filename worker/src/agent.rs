@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use slipway_bus::control::{self, ControlSubscription};
 use slipway_bus::jobs::{Delivery, Puller};
 use slipway_bus::topology::BucketName;
-use slipway_bus::{Bucket, Bus, TraceParent};
+use slipway_bus::{Bus, TraceParent};
 use slipway_domain::JobId;
 use slipway_domain::failure::FailureKind;
 use slipway_domain::message::{ControlMessage, JobMessage};
@@ -22,7 +22,7 @@ use crate::attempt::{Attempt, Executor};
 use crate::config::Config;
 use crate::drain;
 use crate::intake::Intake;
-use crate::lease;
+use crate::lease::{Leases, Terms};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::unread::{self, Unread};
@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Agent {
     config: Arc<Config>,
     bus: Bus,
-    leases: Bucket,
+    leases: Leases,
     executor: Arc<dyn Executor>,
     presence: Presence,
     intake: Intake,
@@ -53,7 +53,8 @@ impl Agent {
         tasks: Tasks,
         metrics: Metrics,
     ) -> Arc<Self> {
-        let leases = bus.bucket(&BucketName::Leases(config.region.clone()));
+        let terms = Terms { ttl: config.lease, patience: config.outage_patience };
+        let leases = Leases::new(&bus, &config.region, config.id.clone(), terms, tasks.clone());
         let intake = Intake::new(tasks.draining().clone());
         let running = Mutex::default();
         Arc::new(Self { config, bus, leases, executor, presence, intake, tasks, metrics, running })
@@ -67,12 +68,13 @@ impl Agent {
     pub async fn run(self: Arc<Self>) -> Result<(), control::Error> {
         let words = self.bus.control().subscribe(&self.config.region, &self.config.id).await?;
         self.tasks.spawn("control", self.clone().listen(words));
-        let orders = self.intake.read(&self.leases, &self.config.id);
+        let bucket = self.bus.bucket(&BucketName::Leases(self.config.region.clone()));
+        let orders = self.intake.read(&bucket, &self.config.id);
         if self.tasks.draining().run_until_cancelled(orders).await.is_none() {
             return Ok(());
         }
         let (shutdown, follow) = (self.tasks.shutdown().clone(), self.intake.clone());
-        let follow = follow.follow(self.leases.clone(), self.config.id.clone());
+        let follow = follow.follow(bucket, self.config.id.clone());
         self.tasks.spawn("orders", shutdown.run_until_cancelled_owned(follow));
         let over = CancellationToken::new();
         let presence = self.presence.clone();
@@ -125,16 +127,14 @@ impl Agent {
             Ok(message) => message.clone(),
             Err(unread) => return self.put_away(&delivery, unread).await,
         };
-        let (job, ttl) = (message.job, self.config.lease);
+        let job = message.job;
         // Listed first: whoever sees a worker that takes nothing and runs nothing may
         // rely on it.
         let listed = self.presence.run(job);
         if !self.intake.is_open() {
             return done(delivery.nak(Duration::ZERO).await);
         }
-        let claimed =
-            lease::claim(&self.leases, job, message.attempt, &self.config.id, ttl, &self.tasks);
-        let held = match claimed.await {
+        let held = match self.leases.claim(job, message.attempt).await {
             Ok(Some(held)) => held,
             Ok(None) => {
                 tracing::info!(job.id = %job, attempt = %message.attempt, "nothing to claim");

@@ -54,6 +54,7 @@ impl Attempt<'_> {
         let ended = tokio::select! {
             () = self.lease.lost() => None,
             ended = self.work() => Some(ended),
+            () = self.start_again() => None,
         };
         let Some((event, failure)) = ended else {
             tracing::warn!(job.id = %job, %attempt, "attempt stopped: its lease is lost");
@@ -65,6 +66,15 @@ impl Attempt<'_> {
         self.metrics.ended(kind, failure, began.elapsed());
         note_outcome(failure.map_or("published", FailureKind::as_str), failure.is_some());
         failure
+    }
+
+    /// Reports the start once more whenever the lease was taken again: if the job was
+    /// given to somebody else meanwhile, the scheduler closes the lease. Never ends.
+    async fn start_again(&self) {
+        for nth in 1_u32.. {
+            self.lease.retaken().await;
+            self.report_as(WorkerEvent::Started, &format!("started/{nth}")).await;
+        }
     }
 
     async fn work(&self) -> (&'static str, Option<FailureKind>) {
@@ -119,8 +129,14 @@ impl Attempt<'_> {
 
     /// Reports, and goes on trying until it is stored.
     async fn report(&self, event: WorkerEvent) {
+        let name = event.name();
+        self.report_as(event, name).await;
+    }
+
+    /// Reports under a name of its own, so that it is not taken for a repeat.
+    async fn report_as(&self, event: WorkerEvent, name: &str) {
         let (job, attempt) = (self.message.job, self.lease.attempt);
-        let id = format!("{job}/{attempt}/{}/{}", attempt.nonce, event.name());
+        let id = format!("{job}/{attempt}/{}/{name}", attempt.nonce);
         let message = EventMessage {
             version: VERSION,
             job,

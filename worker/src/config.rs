@@ -88,6 +88,9 @@ pub struct File {
     /// Default: 10 min.
     #[serde(default = "ten_minutes", with = "humantime_serde")]
     pub drain_grace: Duration,
+    /// How long what runs goes on while NATS cannot be reached. Default: 10 min.
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    pub outage_patience: Duration,
 }
 
 /// Sweeps of the store in the file.
@@ -190,6 +193,8 @@ pub struct Config {
     pub lease: Duration,
     /// How long what runs may go on once the process is to stop.
     pub drain_grace: Duration,
+    /// How long what runs goes on while NATS cannot be reached; at least a lease.
+    pub outage_patience: Duration,
 }
 
 impl TryFrom<File> for Config {
@@ -263,6 +268,7 @@ impl TryFrom<File> for Config {
             sweep: Sweep { interval, grace },
             lease: file.lease,
             drain_grace: file.drain_grace,
+            outage_patience: file.outage_patience.max(file.lease),
         })
     }
 }
@@ -339,6 +345,7 @@ mod tests {
         assert_eq!(config.gpu, Some(Gpu::Simulated));
         assert_eq!(config.lease, Duration::from_secs(5));
         assert_eq!(config.drain_grace, Duration::from_secs(600));
+        assert_eq!(config.outage_patience, Duration::from_secs(600));
     }
 
     #[test]

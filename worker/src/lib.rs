@@ -36,7 +36,7 @@ pub use usage::Uses;
 use slipway_blobstore::Store;
 use slipway_buildkit::{Client, Endpoint, Kind};
 use slipway_bus::Credentials;
-use slipway_bus::connection::VersionCheck;
+use slipway_bus::connection::{FOR_EVER, VersionCheck};
 use slipway_runtime::Tasks;
 use slipway_runtime::telemetry::{ScrapeError, Telemetry};
 
@@ -116,9 +116,10 @@ pub async fn run(config: Config, tasks: &Tasks, telemetry: &Telemetry) -> Result
         // A worker's permissions name this prefix, and nothing but its region.
         inbox_prefix: Some(format!("_INBOX.{}", config.id)),
         check: VersionCheck::ServerVersion,
+        patience: FOR_EVER,
         ..slipway_bus::Config::new("", format!("slipway-worker-{}", config.id))
     };
-    let bus = tasks.draining().run_until_cancelled(slipway_bus::connect(&nats)).await;
+    let bus = tasks.draining().run_until_cancelled(Box::pin(slipway_bus::connect(&nats))).await;
     let Some(bus) = bus else { return Ok(()) };
     let bus = bus.map_err(Error::Connect)?;
     let metrics = Metrics::new(telemetry.meter());

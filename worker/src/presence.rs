@@ -121,6 +121,9 @@ impl Presence {
             running.mark_unchanged();
             orders.mark_unchanged();
             let is_stopping = intake.is_stopping();
+            if over.run_until_cancelled(bus.connected()).await.is_none() {
+                break;
+            }
             let record = self.record(&intake);
             match leases.put(&key, &record, Some(self.config.lease)).await {
                 Ok(revision) => last = Some(revision),

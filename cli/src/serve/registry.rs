@@ -66,9 +66,13 @@ pub fn run(args: RegistryArgs) -> ExitCode {
         let store = slipway_blobstore::Store::open(&config).map_err(Error::Store)?;
         let nats = slipway_bus::Config {
             check: slipway_bus::connection::VersionCheck::ServerVersion,
+            patience: slipway_bus::connection::FOR_EVER,
             ..slipway_bus::Config::new(args.nats.clone(), "slipway-registry")
         };
-        let bus = slipway_bus::connect(&nats).await.map_err(Error::Connect)?;
+        let connect = Box::pin(slipway_bus::connect(&nats));
+        let bus = tasks.shutdown().run_until_cancelled(connect).await;
+        let Some(bus) = bus else { return Ok(()) };
+        let bus = bus.map_err(Error::Connect)?;
         if let Some(address) = args.metrics_listen {
             shared.serve_metrics(address, &tasks).await.map_err(Error::Metrics)?;
         }

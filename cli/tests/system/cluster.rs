@@ -149,6 +149,15 @@ impl Cluster {
         .await;
     }
 
+    /// Starts a worker anew that reaches NATS by another address.
+    pub async fn reroute(&mut self, name: &str, nats: SocketAddr) {
+        let path = self.folder.path().join(format!("worker-{name}.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace(&self.nats.url(), &format!("nats://{nats}"))).unwrap();
+        self.kill_worker(name).await;
+        self.start_worker(name).await;
+    }
+
     pub fn worker(&self, name: &str) -> &Child {
         &self.workers[name]
     }

@@ -25,6 +25,7 @@ mod jobs;
 mod lifecycle;
 mod loadtest;
 mod logs;
+mod outages;
 mod poison;
 mod power;
 mod pulls;

@@ -26,8 +26,10 @@ mod storage;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use jiff::Timestamp;
@@ -111,7 +113,7 @@ pub fn router(app: App) -> Router {
     let requests = app.requests.clone();
     let (described, _) = routes().split_for_parts();
     Router::new()
-        .merge(described)
+        .merge(described.layer(middleware::from_fn_with_state(app.clone(), writable)))
         .nest("/api", absent::routes())
         .route("/api/openapi.json", get(doc::json))
         .route("/api/docs", get(doc::page))
@@ -121,6 +123,17 @@ pub fn router(app: App) -> Router {
         .layer(version)
         .layer(middleware::from_fn(move |request, next| requests.clone().observe(request, next)))
         .with_state(app)
+}
+
+/// Middleware: what changes something is refused at once while NATS is away, instead
+/// of after it has been waited for.
+async fn writable(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !request.method().is_safe()
+        && let Err(error) = app.ledger.check_connected()
+    {
+        return ApiError::from(error).into_response();
+    }
+    next.run(request).await
 }
 
 /// The description of every route, as the handlers give it.

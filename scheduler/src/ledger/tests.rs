@@ -58,7 +58,7 @@ async fn replica_with(bus: &Bus, images: Images) -> Replica {
     let (ledger, work) =
         Ledger::new(bus, view.clone(), RetryPolicy::default(), limits, metrics, images);
     let (ready, complete) = oneshot::channel();
-    let (bucket, followed) = (bus.bucket(&BucketName::Records), view.clone());
+    let (bucket, followed) = (bus.bucket(&BucketName::Records).watch(None), view.clone());
     let watch = tokio::spawn(async move {
         replay::follow(bucket, followed, ready, |_lost| {}).await.unwrap();
     });

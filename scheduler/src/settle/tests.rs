@@ -27,6 +27,7 @@ pub(crate) fn settler(bus: &Bus, replica: &Replica, folder: &TempDir) -> Settler
         stores,
         time_limit: Duration::from_secs(60),
         metrics: Metrics::new(&meter, std::iter::empty()),
+        calm: Calm::default(),
     }
 }
 

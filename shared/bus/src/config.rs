@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+/// Patience that does not end: for servers, which are of no use without NATS and are
+/// often started together with it.
+pub const FOR_EVER: Duration = Duration::MAX;
+
 /// How to reach NATS.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -25,7 +29,8 @@ pub struct Config {
     pub authorities: Option<PathBuf>,
     /// How long one request waits for its answer.
     pub request_timeout: Duration,
-    /// How long [`connect`](crate::connection::connect) goes on trying.
+    /// How long [`connect`](crate::connection::connect) goes on trying; for ever with
+    /// [`FOR_EVER`].
     pub patience: Duration,
     /// What the check of the server's age asks.
     pub check: VersionCheck,

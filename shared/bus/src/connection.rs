@@ -16,10 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-pub use crate::config::{Config, Credentials, VersionCheck};
+pub use crate::config::{Config, Credentials, FOR_EVER, VersionCheck};
 
 /// The oldest nats-server that Slipway works with.
 const FLOOR: [u64; 3] = [2, 15, 1];
+/// How often an idle connection is tried: two tries without an answer and it is
+/// given up, so a server that vanished without a word is noticed within half a minute.
+const PING: Duration = Duration::from_secs(10);
 /// The JetStream API level of [`FLOOR`].
 const FLOOR_LEVEL: usize = 5;
 
@@ -162,7 +165,7 @@ impl Bus {
     }
 
     /// Waits for a connection and returns its epoch.
-    pub(crate) async fn connected(&self) -> u64 {
+    pub async fn connected(&self) -> u64 {
         self.connection(|state| state.up).await
     }
 
@@ -202,7 +205,7 @@ pub(crate) struct AbandonedConsumer {
 /// # Errors
 /// See [`Error`]; wrong credentials and old servers fail at once.
 pub async fn connect(config: &Config) -> Result<Bus, Error> {
-    let deadline = Instant::now() + config.patience;
+    let deadline = Instant::now().checked_add(config.patience);
     let (news, connection) = watch::channel(Connection { up: false, epoch: 0 });
     let news = Arc::new(news);
     let client = open(config, &news, deadline).await?;
@@ -227,7 +230,7 @@ pub async fn connect(config: &Config) -> Result<Bus, Error> {
 async fn open(
     config: &Config,
     news: &Arc<watch::Sender<Connection>>,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> Result<Client, Error> {
     let servers = config.servers.join(", ");
     let mut backoff = Backoff::repeating();
@@ -244,12 +247,17 @@ async fn open(
             _ => {}
         }
         let pause = backoff.pause();
-        if Instant::now() + pause >= deadline {
+        if is_over(deadline, pause) {
             return Err(Error::Unreachable { servers, waited: config.patience, source });
         }
         tracing::info!(%servers, error = %source, "waiting for NATS");
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Whether the pause is longer than what is left until a deadline.
+fn is_over(deadline: Option<Instant>, pause: Duration) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() + pause >= deadline)
 }
 
 /// Waits for the client's own news of its first connection, which comes a little
@@ -271,6 +279,7 @@ async fn options(
         .name(&config.name)
         .request_timeout(Some(config.request_timeout))
         .connection_timeout(config.request_timeout)
+        .ping_interval(PING)
         .event_callback(move |event| {
             note(&news, &event);
             std::future::ready(())
@@ -320,7 +329,7 @@ async fn check(
     config: &Config,
     client: &Client,
     context: &jetstream::Context,
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> Result<(), Error> {
     let version = client.server_info().version;
     if !is_new_enough(&version) {
@@ -339,10 +348,10 @@ async fn check(
             Err(source) => source,
         };
         let pause = backoff.pause();
-        if Instant::now() + pause >= deadline {
+        if is_over(deadline, pause) {
             return Err(Error::NoJetStream { servers: config.servers.join(", "), source });
         }
-        tracing::info!(error = %source, "waiting for JetStream");
+        tracing::warn!(error = %source, "waiting for JetStream: is it enabled for this account?");
         tokio::time::sleep(pause).await;
     }
 }

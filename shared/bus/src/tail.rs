@@ -12,6 +12,7 @@ use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ack::{self, Position};
@@ -75,6 +76,7 @@ pub(crate) struct Tail {
     created: Option<i128>,
     caught_up: CaughtUp,
     in_contact: Instant,
+    contact: watch::Sender<Option<Instant>>,
     open: Option<Open>,
     backoff: Backoff,
     retry_at: Option<Instant>,
@@ -133,10 +135,16 @@ impl Tail {
             created: None,
             caught_up: CaughtUp::Not { target: 0 },
             in_contact: Instant::now(),
+            contact: watch::Sender::new(None),
             open: None,
             backoff: Backoff::reopening(),
             retry_at: None,
         }
+    }
+
+    /// Since when the stream is heard without interruption; `None` while it is not.
+    pub(crate) fn contact(&self) -> watch::Receiver<Option<Instant>> {
+        self.contact.subscribe()
     }
 
     /// The next step, however long it takes and whatever happens to the server
@@ -236,6 +244,7 @@ impl Tail {
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.in_contact = open.pull.heard();
+            self.contact.send_replace(None);
             if open.since.elapsed() > INACTIVE {
                 self.backoff.reset();
             }
@@ -270,7 +279,9 @@ impl Tail {
         }
         let (stream, batch) = (&self.source.stream, self.source.batch);
         let pull = Pull::new(&self.bus, stream, &consumer.name, batch, InFlight::Forget);
-        self.open = Some(Open { pull, consumer, delivered: 0, since: Instant::now() });
+        let since = Instant::now();
+        self.open = Some(Open { pull, consumer, delivered: 0, since });
+        self.contact.send_replace(Some(since));
         Ok(())
     }
 

@@ -99,7 +99,7 @@ pub(super) fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAd
     let mut text = format!(
         "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
          build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n\
-         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\n",
+         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\noutage_grace = \"6s\"\n",
         nats.url(),
         plan.stores.setting(folder, "contexts"),
         folder.join("api-key"),

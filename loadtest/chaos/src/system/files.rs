@@ -54,11 +54,12 @@ pub(super) fn scheduler(settings: &Settings, proxy: &TcpProxy, listen: SocketAdd
     let mut text = format!(
         "listen = \"{listen}\"\nnats = [\"nats://{}\"]\ncontexts = {}\n\
          default_region = {:?}\nbuild_time_limit = \"2min\"\nbootstrap_key_file = {:?}\n\
-         reconcile_interval = \"1s\"\n\n[limits]\nsnapshots = 100000\n",
+         reconcile_interval = \"1s\"\noutage_grace = \"{}s\"\n\n[limits]\nsnapshots = 100000\n",
         proxy.address(),
         store(folder, "contexts"),
         REGIONS[0],
         folder.join("api-key"),
+        2 * LEASE.as_secs(),
     );
     for region in REGIONS {
         let store = store(folder, region);

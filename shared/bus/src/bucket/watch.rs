@@ -8,6 +8,8 @@
 
 use async_nats::{HeaderMap, Message, header};
 use futures::Stream;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Bucket, Entry, Error, KV_OPERATION};
 use crate::ack::Position;
@@ -97,6 +99,14 @@ impl Bucket {
 }
 
 impl Watch {
+    /// Since when the bucket is heard without interruption; `None` while it is not,
+    /// and before the first call of [`next`](Self::next). What expired while it was
+    /// not heard may have done so only because nobody could write.
+    #[must_use]
+    pub fn contact(&self) -> watch::Receiver<Option<Instant>> {
+        self.tail.contact()
+    }
+
     /// The next change. Waits for as long as it takes, whatever happens to the
     /// server meanwhile. Cancel-safe.
     ///

@@ -115,6 +115,25 @@ async fn deletion_and_expiry_are_told_apart() {
 }
 
 #[tokio::test]
+async fn it_is_known_since_when_a_bucket_is_heard_without_interruption() {
+    let (mut server, bus) = start().await;
+    let records = bus.bucket(&BucketName::Records);
+    let mut watch = records.watch(None);
+    let contact = watch.contact();
+    assert_eq!(*contact.borrow(), None);
+    assert_eq!(change(&mut watch).await, Change::Ready);
+    let first = contact.borrow().expect("it is heard");
+    records.put("job.a", "1", None).await.unwrap();
+    assert!(matches!(change(&mut watch).await, Change::Put(_)));
+    assert_eq!(*contact.borrow(), Some(first));
+    server.kill9().await;
+    server.restart().await;
+    records.put("job.a", "2", None).await.unwrap();
+    assert!(matches!(change(&mut watch).await, Change::Put(_)));
+    assert!(contact.borrow().expect("it is heard again") > first);
+}
+
+#[tokio::test]
 async fn watch_goes_on_after_kill_and_restart_without_gap_or_duplicate() {
     let (mut server, bus) = start().await;
     let records = bus.bucket(&BucketName::Records);
