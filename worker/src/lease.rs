@@ -53,19 +53,17 @@ pub async fn claim(
     let attempt = Attempt { number, nonce: Nonce::from_uuid(Uuid::new_v4()) };
     let lease = Lease::Held { attempt, worker: worker.clone() };
     let key = keys::job(&job);
-    let entry = leases.get(&key).await?;
-    let existing = entry.as_ref().map(|entry| entry.json::<Lease>()).transpose()?;
-    if decide_claim(existing.as_ref(), number) == ClaimDecision::Discard {
-        return Ok(None);
-    }
-    let claimed_at = Instant::now();
-    let written = match &entry {
-        None => leases.create(&key, &lease, Some(ttl)).await,
-        Some(entry) => leases.update(&key, &lease, entry.revision, Some(ttl)).await,
-    };
-    let revision = match written {
+    let mut claimed_at = Instant::now();
+    // Nearly always nobody had the job before: one write, and nothing to read.
+    let revision = match leases.create(&key, &lease, Some(ttl)).await {
         Ok(revision) => revision,
-        Err(error) if error.is_conflict() => return Ok(None),
+        Err(error) if error.is_conflict() => {
+            claimed_at = Instant::now();
+            match take_over(leases, &key, number, &lease, ttl).await? {
+                Some(revision) => revision,
+                None => return Ok(None),
+            }
+        }
         Err(error) => return Err(error),
     };
     let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -85,6 +83,30 @@ pub async fn claim(
         signal.cancel();
     });
     Ok(Some(Held { attempt, lost, check, _renewal: stop.drop_guard() }))
+}
+
+/// Writes `lease` over that of an earlier attempt; `None` if the one that is there
+/// counts. Whoever wrote in between has it.
+async fn take_over(
+    leases: &Bucket,
+    key: &str,
+    number: AttemptNumber,
+    lease: &Lease,
+    ttl: Duration,
+) -> Result<Option<u64>, Error> {
+    let entry = leases.get(key).await?;
+    let existing = entry.as_ref().map(|entry| entry.json::<Lease>()).transpose()?;
+    if decide_claim(existing.as_ref(), number) == ClaimDecision::Discard {
+        return Ok(None);
+    }
+    let written = match &entry {
+        None => leases.create(key, lease, Some(ttl)).await,
+        Some(entry) => leases.update(key, lease, entry.revision, Some(ttl)).await,
+    };
+    match written {
+        Err(error) if error.is_conflict() => Ok(None),
+        written => written.map(Some),
+    }
 }
 
 struct Renewal {
