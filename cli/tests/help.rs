@@ -65,6 +65,8 @@ fn help_teaches() {
         "loadtest builds",
         "loadtest chaos",
         "loadtest logs",
+        "loadtest tenants",
+        "loadtest heartbeats",
         "completions",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

@@ -57,6 +57,11 @@ pub(crate) fn seconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S:
     to.serialize_f64(time.as_secs_f64())
 }
 
+/// The smallest build, of [`DOCKERFILE`].
+pub(crate) fn tiny() -> CreateBuildInfo {
+    CreateBuildInfo { dockerfile_content: DOCKERFILE.to_owned(), ..CreateBuildInfo::default() }
+}
+
 /// Runs the scenario. Its snapshots are deleted as soon as their builds are
 /// over, also when the run is stopped.
 ///
@@ -263,7 +268,7 @@ mod tests {
         let mut report = Report::new("builds", &(), "http://s/api");
         tally.tell(&mut report, None);
         let rows: Vec<_> =
-            report.latencies.iter().map(|row| (row.name, row.summary.count)).collect();
+            report.latencies.iter().map(|row| (&*row.name, row.summary.count)).collect();
         assert_eq!(rows, [("submit answer", 2), ("active", 2)]);
         assert!(!report.is_success());
     }

@@ -13,17 +13,21 @@
 
 pub mod builds;
 pub mod failures;
+pub mod heartbeats;
 pub mod latency;
 pub mod logs;
 pub mod plot;
 pub mod report;
 pub mod schedule;
 pub mod storm;
+pub mod tenants;
 pub mod timeline;
 
 mod error;
 mod floor;
+mod followed;
 mod job;
+mod observer;
 mod progress;
 mod run;
 
