@@ -67,6 +67,8 @@ fn help_teaches() {
         "loadtest chaos",
         "loadtest list",
         "loadtest logs",
+        "loadtest tenants",
+        "loadtest heartbeats",
         "completions",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

@@ -25,6 +25,21 @@ pub enum Error {
         /// Snapshots that the organization may hold.
         quota: usize,
     },
+    /// There is nobody to work.
+    #[error("no region has a live worker")]
+    NoWorker,
+    /// The server has a region whose name is none.
+    #[error("the server names a region that is none")]
+    Region(#[source] BoxError),
+    /// A process cannot be looked at.
+    #[error("cannot look at process {pid} of this machine")]
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nobody would tell what becomes of the jobs.
     #[error("cannot watch events and records over NATS")]
     Observe(#[source] BoxError),
@@ -75,6 +90,10 @@ impl Error {
 
     pub(crate) fn floor(source: impl Into<BoxError>) -> Self {
         Self::Floor(source.into())
+    }
+
+    pub(crate) fn region(source: impl Into<BoxError>) -> Self {
+        Self::Region(source.into())
     }
 
     pub(crate) fn observe(source: impl Into<BoxError>) -> Self {

@@ -24,6 +24,12 @@ use crate::schedule::Schedule;
 use crate::tenants::Tenants;
 use crate::timeline::Timeline;
 
+/// What the rows of the phases are called.
+const PHASES: [&str; 3] = [
+    "alone: submit to worker",
+    "behind a quarter: submit to worker",
+    "behind all: submit to worker",
+];
 /// Requests of the flood that are made at the same time.
 const AT_ONCE: usize = 32;
 
@@ -57,16 +63,16 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
     let clock = Clock::start();
     let follower = Follower { run: other.clone(), observer, limit: plan.limit, clock };
     let (mut failures, mut phases) = (Failures::default(), vec![]);
-    for (n, flood) in [0, plan.flood / 4, plan.flood].into_iter().enumerate() {
+    for (name, flood) in PHASES.into_iter().zip([0, plan.flood / 4, plan.flood]) {
         if run.stop().is_cancelled() {
             break;
         }
-        let mut phase = Phase { flood, ..Phase::default() };
-        let mut made = raise(one, &plan, flood, &mut failures).await;
-        drive(&follower, &plan, n as u64 * plan.count, &mut phase).await;
+        let mut phase = Phase { name, ..Phase::default() };
+        let made = raise(one, &plan, flood, &mut failures).await;
+        let first = phases.len() as u64 * plan.count;
+        drive(&follower, &plan, first, &mut phase, &mut failures).await;
         phase.left = waiting(one, &plan).await?;
-        failures.extend(std::mem::take(&mut phase.failures));
-        one.delete_all(std::mem::take(&mut made), &mut failures).await;
+        one.delete_all(made, &mut failures).await;
         phases.push(phase);
     }
     report.seconds = clock.begun.elapsed().as_secs_f64();
@@ -82,30 +88,22 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
 /// One phase: how long the other organization waited behind so much.
 #[derive(Debug, Default)]
 struct Phase {
-    flood: u64,
+    name: &'static str,
     /// Of the flood, what still waited at the end.
     left: u64,
     active: u64,
     worker: Latency,
     over_time: Timeline,
-    failures: Failures,
 }
 
 impl Phase {
-    fn name(&self) -> String {
-        match self.flood {
-            0 => "alone: submit to worker".to_owned(),
-            flood => format!("behind {flood}: submit to worker"),
-        }
-    }
-
-    fn add(&mut self, job: Job) {
+    fn add(&mut self, job: Job, failures: &mut Failures) {
         self.active += u64::from(job.active.is_some());
         if let Some(time) = job.worker {
             self.worker.record(time);
             self.over_time.record(job.due, time);
         }
-        job.failure.into_iter().for_each(|failure| self.failures.add(failure));
+        job.failure.into_iter().for_each(|failure| failures.add(failure));
     }
 }
 
@@ -130,7 +128,13 @@ async fn raise(run: &Run, plan: &Plan, count: u64, failures: &mut Failures) -> V
 }
 
 /// Asks for the trickle, and waits until all of it is over.
-async fn drive(follower: &Follower, plan: &Plan, first: u64, phase: &mut Phase) {
+async fn drive(
+    follower: &Follower,
+    plan: &Plan,
+    first: u64,
+    phase: &mut Phase,
+    failures: &mut Failures,
+) {
     let progress = Progress::new(plan.count);
     let mut ended = 0;
     let start = |n, due| {
@@ -141,11 +145,11 @@ async fn drive(follower: &Follower, plan: &Plan, first: u64, phase: &mut Phase) 
         }
     };
     let done = |job| {
-        phase.add(job);
+        phase.add(job, failures);
         ended += 1;
         progress.at(ended);
         let p99 = phase.worker.summary().map_or(0.0, |summary| summary.p99);
-        progress.say(format!("behind {}: p99 to worker {p99:.0} ms", phase.flood));
+        progress.say(format!("{}: p99 {p99:.0} ms", phase.name));
     };
     let schedule = Schedule { count: plan.count, concurrency: usize::MAX, rate: Some(plan.rate) };
     schedule.drive(follower.run.stop(), start, done).await;
@@ -174,16 +178,16 @@ fn tell(phases: &[Phase], failures: Failures, report: &mut Report) {
     let active = phases.iter().map(|phase| phase.active).sum();
     report.figures = vec![Figure::count("active", active)];
     for phase in phases {
-        report.add_latency(phase.name(), &phase.worker);
-        report.timeline.push(phase.over_time.series(phase.name()));
+        report.add_latency(phase.name, &phase.worker);
+        report.timeline.push(phase.over_time.series(phase.name));
     }
     let p99 = |phase: &Phase| phase.worker.summary().map(|summary| summary.p99);
     if let [_, less, more] = phases {
-        report.figures.push(Figure::count("of the flood left, a quarter", less.left));
-        report.figures.push(Figure::count("of the flood left, all", more.left));
+        report.figures.push(Figure::count("left of a quarter", less.left));
+        report.figures.push(Figure::count("left of all", more.left));
         if let Some((less, more)) = p99(less).zip(p99(more)) {
             let value = more / less.max(f64::MIN_POSITIVE);
-            report.figures.push(Figure { name: "p99 behind all of a quarter", value, unit: "x" });
+            report.figures.push(Figure { name: "p99, all of a quarter", value, unit: "x" });
         }
     }
     report.failures = failures;

@@ -14,6 +14,8 @@
 
 pub mod builds;
 pub mod failures;
+pub mod flood;
+pub mod heartbeats;
 pub mod latency;
 pub mod list;
 pub mod logs;
@@ -22,11 +24,14 @@ pub mod recovery;
 pub mod report;
 pub mod schedule;
 pub mod storm;
+pub mod tenants;
 pub mod timeline;
 
 mod error;
 mod floor;
+mod followed;
 mod job;
+mod observer;
 mod own;
 mod progress;
 mod run;

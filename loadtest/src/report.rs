@@ -1,5 +1,6 @@
 //! What a run found out, for people and for programs.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -71,7 +72,7 @@ impl Figure {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// What it was.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its times.
     #[serde(flatten)]
     pub summary: Summary,
@@ -98,8 +99,9 @@ impl Report {
     }
 
     /// Adds times, if there are any.
-    pub fn add_latency(&mut self, name: &'static str, times: &Latency) {
-        self.latencies.extend(times.summary().map(|summary| Row { name, summary }));
+    pub fn add_latency(&mut self, name: impl Into<Cow<'static, str>>, times: &Latency) {
+        let row = |summary| Row { name: name.into(), summary };
+        self.latencies.extend(times.summary().map(row));
     }
 
     /// Whether everything went well, as far as it went.
@@ -135,7 +137,7 @@ fn latencies(rows: &[Row]) -> String {
     for Row { name, summary } in rows {
         let times = [summary.p50, summary.p90, summary.p99, summary.max];
         let times = times.map(|time| format!("{time:.1}"));
-        table.add_row([(*name).to_owned(), summary.count.to_string()].into_iter().chain(times));
+        table.add_row([name.to_string(), summary.count.to_string()].into_iter().chain(times));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

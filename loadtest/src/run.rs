@@ -8,10 +8,14 @@ use slipway_api::types::{CreateBuildInfo, CreateSnapshot, ListSnapshots, Snapsho
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::failures::Failure;
+use crate::failures::{Failure, Failures};
+use crate::progress::Progress;
+use crate::schedule::Schedule;
 
 /// Snapshots asked for at once in lists.
 const PAGE: u64 = 200;
+/// Deletions at the same time, after a run.
+const DELETIONS: usize = 16;
 /// The build argument that differs from build to build.
 pub const MARKER: &str = "SLIPWAY_LOADTEST";
 
@@ -29,6 +33,12 @@ impl Run {
     pub fn new(client: Client, stop: CancellationToken) -> Self {
         let prefix = format!("loadtest/{:016x}/", rand::random::<u64>());
         Self { client, prefix, stop }
+    }
+
+    /// The same run for another organization: `client` has one of its keys.
+    #[must_use]
+    pub(crate) fn on_behalf_of(&self, client: Client) -> Self {
+        Self { client, prefix: self.prefix.clone(), stop: self.stop.clone() }
     }
 
     /// Speaks with the server.
@@ -57,14 +67,31 @@ impl Run {
         region: Option<&str>,
         mut build: CreateBuildInfo,
     ) -> Result<Snapshot, Failure> {
-        let name = self.name(n);
-        build.build_args.insert(MARKER.to_owned(), name.clone());
-        let wanted = CreateSnapshot {
-            name,
-            region_id: region.map(str::to_owned),
-            build_info: Some(build),
-            ..CreateSnapshot::default()
-        };
+        build.build_args.insert(MARKER.to_owned(), self.name(n));
+        let build = CreateSnapshot { build_info: Some(build), ..CreateSnapshot::default() };
+        self.ask(n, region, build).await
+    }
+
+    /// Asks for a copy of a registry's image as the run's snapshot `n`, as
+    /// [`Run::submit`].
+    pub(crate) async fn submit_pull(
+        &self,
+        n: u64,
+        region: Option<&str>,
+        image: String,
+    ) -> Result<Snapshot, Failure> {
+        let pull = CreateSnapshot { image_name: Some(image), ..CreateSnapshot::default() };
+        self.ask(n, region, pull).await
+    }
+
+    async fn ask(
+        &self,
+        n: u64,
+        region: Option<&str>,
+        wanted: CreateSnapshot,
+    ) -> Result<Snapshot, Failure> {
+        let region_id = region.map(str::to_owned);
+        let wanted = CreateSnapshot { name: self.name(n), region_id, ..wanted };
         let answer = self.client.create_snapshot(&wanted).await;
         answer.map_err(|error| Failure::api("submit", &error))
     }
@@ -81,6 +108,25 @@ impl Run {
             Err(error) if error.status() != Some(404) => Err(Failure::api("delete", &error)),
             _ => Ok(()),
         }
+    }
+
+    /// Deletes many snapshots by their ids, also after Ctrl-C, and counts what fails.
+    pub(crate) async fn delete_all(&self, made: Vec<String>, failures: &mut Failures) {
+        let progress = Progress::new(made.len() as u64);
+        progress.say("deleting");
+        let count = made.len() as u64;
+        let schedule = Schedule { count, concurrency: DELETIONS, rate: None };
+        let start = |n: u64, _| {
+            let (run, id) = (self.clone(), made[n as usize].clone());
+            async move { run.delete_id(&id).await }
+        };
+        let mut ended = 0;
+        let done = |deleted: Result<(), Failure>| {
+            ended += 1;
+            progress.at(ended);
+            deleted.err().into_iter().for_each(|failure| failures.add(failure));
+        };
+        schedule.drive(&CancellationToken::new(), start, done).await;
     }
 
     /// Checks that so many snapshots fit beside those that the organization has,

@@ -98,10 +98,33 @@ impl Registry {
             Err(error) => return Err(refused(error.into())),
         }
         let size = bytes.len() as u64;
+        if self.has_manifest(repository, &digest, size, &media_type).await? {
+            return Ok(());
+        }
         let stored = self.inner.store.put_bytes(&ObjectKey::Blob(digest), bytes).await;
         stored.map_err(|source| store(repository, source))?;
         let linked = self.inner.links.add_manifest(repository, &digest, size, media_type).await;
         linked.map_err(|source| store(repository, source))
+    }
+
+    /// Whether the repository has this very manifest, with its bytes, and nobody is
+    /// about to sweep them: then there is nothing to write, which costs far more than
+    /// to look.
+    async fn has_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        media_type: &MediaType,
+    ) -> Result<bool, DepositError> {
+        let link = self.inner.links.manifest_now(repository, digest).await;
+        let link = link.map_err(|source| store(repository, source))?;
+        let is_this = link
+            .is_some_and(|link| link.size == size && link.media_type.as_ref() == Some(media_type));
+        if !is_this {
+            return Ok(false);
+        }
+        self.is_kept(digest).await.map_err(|source| store(repository, source))
     }
 }
 
@@ -111,4 +134,43 @@ fn list(digests: &[Digest]) -> String {
 
 fn store(repository: &Repository, source: impl Into<BoxError>) -> DepositError {
     DepositError::Store { repository: repository.clone(), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use slipway_blobstore::Store;
+
+    use super::*;
+    use crate::auth::StaticAuthorizer;
+    use crate::config::Limits;
+
+    #[tokio::test]
+    async fn a_manifest_is_written_again_only_if_it_may_be_gone() {
+        let store = Store::in_memory();
+        let registry =
+            Registry::new(store.clone(), Arc::new(StaticAuthorizer::new()), Limits::default());
+        let to: Repository = "00000000-0000-0000-0000-000000000001/a".parse().unwrap();
+        let config = Descriptor::of(MediaType::OciImageConfig, b"{}");
+        store.put_bytes(&ObjectKey::Blob(config.digest), "{}").await.unwrap();
+        registry.link_blob(&to, &config).await.unwrap();
+        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] });
+        let bytes = Bytes::from(manifest.to_string());
+        let digest = Digest::sha256(&bytes);
+        let deposit = async || {
+            let kind = MediaType::OciManifest;
+            registry.deposit_manifest(&to, digest, kind, bytes.clone()).await.unwrap();
+            store.head(&ObjectKey::Blob(digest)).await.unwrap().etag.unwrap()
+        };
+        let first = deposit().await;
+        assert_eq!(deposit().await, first, "it is there");
+        store.delete(&ObjectKey::Blob(digest)).await.unwrap();
+        let second = deposit().await;
+        assert_ne!(second, first, "its bytes were lost");
+        store.put_bytes(&ObjectKey::Condemned(digest), "0").await.unwrap();
+        assert_ne!(deposit().await, second, "a sweep is about to take it");
+    }
 }

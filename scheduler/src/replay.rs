@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
-use slipway_bus::bucket::{Change, Entry, Watch};
 use slipway_bus::bucket;
+use slipway_bus::bucket::{Change, Entry, Watch};
 use slipway_domain::{JobId, SnapshotId};
 use tokio::sync::oneshot;
 use tokio::task;

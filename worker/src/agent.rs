@@ -147,7 +147,6 @@ impl Agent {
                 return done(delivery.nak(RETRY).await);
             }
         };
-        done(delivery.ack().await);
         self.metrics.delivery("claimed");
         let span = self.span(&message, delivery.trace.as_ref());
         let check = held.check();
@@ -161,7 +160,9 @@ impl Agent {
             lease: held,
             metrics: &self.metrics,
         };
-        let failure = attempt.run().instrument(span).await;
+        // The claim stands: the attempt need not wait until the queue knows.
+        let acked = async { done(delivery.ack().await) };
+        let (failure, ()) = tokio::join!(attempt.run().instrument(span), acked);
         {
             // A later attempt of the same job may run here by now.
             let mut running = self.running();

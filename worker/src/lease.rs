@@ -90,19 +90,17 @@ impl Leases {
         let attempt = Attempt { number, nonce: Nonce::from_uuid(Uuid::new_v4()) };
         let lease = Lease::Held { attempt, worker: self.worker.clone() };
         let key = keys::job(&job);
-        let entry = self.bucket.get(&key).await?;
-        let existing = entry.as_ref().map(|entry| entry.json::<Lease>()).transpose()?;
-        if decide_claim(existing.as_ref(), number) == ClaimDecision::Discard {
-            return Ok(None);
-        }
-        let (claimed_at, ttl) = (Instant::now(), Some(self.terms.ttl));
-        let written = match &entry {
-            None => self.bucket.create(&key, &lease, ttl).await,
-            Some(entry) => self.bucket.update(&key, &lease, entry.revision, ttl).await,
-        };
-        let revision = match written {
+        let (mut claimed_at, ttl) = (Instant::now(), self.terms.ttl);
+        // Nearly always nobody had the job before: one write, and nothing to read.
+        let revision = match self.bucket.create(&key, &lease, Some(ttl)).await {
             Ok(revision) => revision,
-            Err(error) if error.is_conflict() => return Ok(None),
+            Err(error) if error.is_conflict() => {
+                claimed_at = Instant::now();
+                match take_over(&self.bucket, &key, number, &lease, ttl).await? {
+                    Some(revision) => revision,
+                    None => return Ok(None),
+                }
+            }
             Err(error) => return Err(error),
         };
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -125,6 +123,30 @@ impl Leases {
             signal.cancel();
         });
         Ok(Some(Held { attempt, lost, check, retaken, _renewal: stop.drop_guard() }))
+    }
+}
+
+/// Writes `lease` over that of an earlier attempt; `None` if the one that is there
+/// counts. Whoever wrote in between has it.
+async fn take_over(
+    leases: &Bucket,
+    key: &str,
+    number: AttemptNumber,
+    lease: &Lease,
+    ttl: Duration,
+) -> Result<Option<u64>, Error> {
+    let entry = leases.get(key).await?;
+    let existing = entry.as_ref().map(|entry| entry.json::<Lease>()).transpose()?;
+    if decide_claim(existing.as_ref(), number) == ClaimDecision::Discard {
+        return Ok(None);
+    }
+    let written = match &entry {
+        None => leases.create(key, lease, Some(ttl)).await,
+        Some(entry) => leases.update(key, lease, entry.revision, Some(ttl)).await,
+    };
+    match written {
+        Err(error) if error.is_conflict() => Ok(None),
+        written => written.map(Some),
     }
 }
 

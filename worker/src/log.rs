@@ -2,8 +2,12 @@
 //! follows from it.
 //!
 //! One chunk is in flight at a time, and what accumulates meanwhile goes into
-//! the next one: chunks are stored in order, and batches grow with the load.
+//! the next one: chunks are stored in order, and batches grow with the load. Before
+//! a chunk is closed it waits a moment for more, since what a step says comes in
+//! bursts, and a message costs the same whatever is in it.
 //! Memory is bounded: who writes faster than the stream takes has to wait.
+
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
@@ -13,12 +17,16 @@ use slipway_domain::{Attempt, AttemptNumber, JobId, LogEntry, LogEvent, LogSeq, 
 use slipway_runtime::Tasks;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Entries that wait to be stored, at most.
 const WAITING: usize = 4096;
 /// Bytes after which a chunk is closed; far below the server's 1 MiB, and a
 /// single entry is never larger than the rest.
 const CHUNK: usize = 256 << 10;
+
+/// How long an entry waits for others to share its chunk.
+const LINGER: Duration = Duration::from_millis(4);
 
 /// Whose log it is.
 #[derive(Debug, Clone)]
@@ -111,12 +119,28 @@ async fn write(
     let mut numbered = Numbered { attempt: address.attempt.number, n: 0 };
     let mut batch = Vec::new();
     while entries.recv_many(&mut batch, WAITING).await > 0 {
+        linger(&mut entries, &mut batch).await;
         for (first, bytes) in numbered.chunks(batch.drain(..)) {
             let id = format!("{}/{}/{first}", address.job, address.attempt.nonce);
             logs.publish_chunk(&address.region, &address.worker, address.job, bytes, &id).await?;
         }
     }
     Ok(())
+}
+
+/// Adds what comes within a moment; at once if nothing will come any more.
+async fn linger(
+    entries: &mut mpsc::Receiver<(Timestamp, LogEvent)>,
+    batch: &mut Vec<(Timestamp, LogEvent)>,
+) {
+    let end = Instant::now() + LINGER;
+    while batch.len() < WAITING {
+        // Cancel-safe: what was received is in the batch.
+        match tokio::time::timeout_at(end, entries.recv_many(batch, WAITING)).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
 }
 
 /// Numbers entries and packs them into chunks.
@@ -158,6 +182,31 @@ impl Numbered {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_within_a_moment_shares_a_chunk() {
+        let (sink, mut entries) = LogSink::channel();
+        let line = |text: &str| sink.line(LogSource::Stdout, text.to_owned());
+        line("1").await;
+        let mut batch = vec![];
+        let later = async {
+            line("2").await;
+            tokio::time::sleep(LINGER / 2).await;
+            line("3").await;
+            tokio::time::sleep(LINGER).await;
+            line("4").await;
+        };
+        entries.recv_many(&mut batch, WAITING).await;
+        tokio::join!(linger(&mut entries, &mut batch), later);
+        assert_eq!(batch.len(), 3);
+        // The end of the log does not wait.
+        drop(sink);
+        batch.clear();
+        entries.recv_many(&mut batch, WAITING).await;
+        let begun = Instant::now();
+        linger(&mut entries, &mut batch).await;
+        assert_eq!((batch.len(), begun.elapsed()), (1, Duration::ZERO));
+    }
 
     #[test]
     fn entries_are_numbered_without_gaps_over_chunks() {

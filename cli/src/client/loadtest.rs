@@ -1,6 +1,11 @@
 //! `slipway loadtest`: what the command line says becomes a plan, and what the
 //! run found out is shown.
 
+mod flood;
+mod heartbeats;
+mod nats;
+mod tenants;
+
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Write as _};
@@ -18,6 +23,7 @@ use super::error::Error;
 use super::interrupt::Interrupt;
 use super::list;
 use super::recovery;
+use nats::Nats;
 
 /// `slipway loadtest …`
 #[derive(Debug, Subcommand)]
@@ -40,6 +46,15 @@ pub enum Command {
     /// Ask for many snapshots at a rate, or as fast as they go, beside what bare NATS would take
     #[command(after_help = STORM_HELP)]
     Storm(Storm),
+    /// Flood a region for one organization, and see how long another one waits
+    #[command(after_help = flood::HELP)]
+    Flood(flood::Flood),
+    /// Let many organizations build and pull in several regions, and compare how they fare
+    #[command(after_help = tenants::HELP)]
+    Tenants(tenants::Tenants),
+    /// Give signs of life of many idle workers, and see what jobs and reads take beside them
+    #[command(after_help = heartbeats::HELP)]
+    Heartbeats(heartbeats::Heartbeats),
 }
 
 const BUILDS_HELP: &str = "\
@@ -84,12 +99,8 @@ pub struct Storm {
     #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
-    /// NATS server of the system, where its events are seen and the floor is measured
-    #[arg(long, env = "NATS_URL", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
-    nats: String,
-    /// NATS credentials file (JWT and nkey seed)
-    #[arg(long, value_name = "FILE")]
-    nats_credentials: Option<PathBuf>,
+    #[command(flatten)]
+    nats: Nats,
     /// Do not measure what bare NATS takes
     #[arg(long)]
     no_floor: bool,
@@ -192,13 +203,16 @@ pub async fn run(client: Client, command: Command) -> Result<(), Error> {
         Command::List(args) => list::run(*args).await,
         Command::Recovery(args) => recovery::run(*args).await,
         Command::Storm(args) => args.run(&run, &interrupt).await,
+        Command::Flood(args) => args.run(&run, &interrupt).await,
+        Command::Tenants(args) => args.run(&run, &interrupt).await,
+        Command::Heartbeats(args) => args.run(&run, &interrupt).await,
     }
 }
 
 impl Storm {
     async fn run(mut self, run: &Run, interrupt: &Interrupt) -> Result<(), Error> {
         let out = Out::open(self.common.json.take())?;
-        let bus = self.bus().await?;
+        let bus = self.nats.bus().await?;
         let plot = self.plot.take();
         let plan = storm::Plan {
             count: self.count,
@@ -213,23 +227,8 @@ impl Storm {
         // Boxed, since it holds the futures of three measurements.
         let scenario = Box::pin(storm::run(run, &bus, plan));
         let report = stoppable(run.stop(), interrupt, scenario).await?;
-        if let Some(path) = plot {
-            let written = std::fs::write(&path, plot::svg(&report));
-            written.map_err(|source| Error::Report { path, source })?;
-        }
+        plotted(plot, &report)?;
         out.show(&report)
-    }
-
-    async fn bus(&self) -> Result<slipway_bus::Bus, Error> {
-        let credentials = self.nats_credentials.clone();
-        let credentials =
-            credentials.map_or(slipway_bus::Credentials::None, slipway_bus::Credentials::File);
-        let config = slipway_bus::Config {
-            credentials,
-            patience: Duration::from_secs(5),
-            ..slipway_bus::Config::new(&*self.nats, "slipway-loadtest")
-        };
-        slipway_bus::connect(&config).await.map_err(Error::Nats)
     }
 }
 
@@ -286,6 +285,13 @@ pub(super) async fn stoppable(
         slipway_loadtest::Error::Api(error) => Error::Api(error),
         error => Error::Loadtest(error),
     })
+}
+
+/// Draws the latencies of a run, if that is asked for.
+fn plotted(to: Option<PathBuf>, report: &Report) -> Result<(), Error> {
+    let Some(path) = to else { return Ok(()) };
+    let written = std::fs::write(&path, plot::svg(report));
+    written.map_err(|source| Error::Report { path, source })
 }
 
 /// Where the report goes.

@@ -156,3 +156,60 @@ async fn a_storm_counts_what_fails() {
     assert!(output.contains("job: build_failed  4 "), "{output}");
     assert_eq!(left(&cluster).await, 0);
 }
+
+#[tokio::test]
+async fn tenants_of_two_regions_are_held_against_each_other() {
+    let mut cluster = Cluster::with(Plan { workers: vec![], ..Plan::default() }).await;
+    for region in ["us", "eu"] {
+        cluster.add_simulated(region, 1, 4, "log_lines = 1").await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let files = ["--json", json.to_str().unwrap()];
+    let args = ["tenants", "--tenants", "3", "--count", "24", "--rate", "20"];
+    // The second run finds the organizations of the first.
+    for _ in 0..2 {
+        let (code, output) = ended(&loadtest(&cluster, &[&args[..], &files].concat())).await;
+        assert_eq!(code, Some(0), "{output}");
+        let report = report(&json);
+        assert_eq!(row(&report, "figures", "active")["value"], 24.0);
+        let count = |name: &str| row(&report, "latencies", name)["count"].as_u64().unwrap();
+        for name in ["submit answer", "submit to worker", "submit to active"] {
+            let (builds, pulls) = (format!("build: {name}"), format!("pull: {name}"));
+            assert_eq!(count(&builds) + count(&pulls), 24, "{name}");
+        }
+        assert_eq!(count("us: submit to active") + count("eu: submit to active"), 24);
+        assert!(row(&report, "figures", "tenant p50, spread")["value"].as_f64().unwrap() >= 1.0);
+    }
+    for n in 1..=3 {
+        let name = format!("loadtest-{n:03}");
+        assert_eq!(cluster.client.api_keys(Some(&name)).await.unwrap(), []);
+        let usage = cluster.client.organization_usage(&name).await.unwrap();
+        assert_eq!(usage.current_snapshot_usage, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn signs_of_life_are_seen_and_taken_back() {
+    let mut cluster = Cluster::with(Plan { workers: vec![], ..Plan::default() }).await;
+    cluster.add_simulated("us", 1, 4, "log_lines = 1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let (files, pid) = (["--json", json.to_str().unwrap()], std::process::id().to_string());
+    let args = ["heartbeats", "--workers", "200", "--interval", "1s", "--part", "2s"];
+    let beside = ["--jobs", "4", "--reads", "10", "--region", "us", "--scheduler-pid", &pid];
+    let (code, output) = ended(&loadtest(&cluster, &[&args[..], &beside, &files].concat())).await;
+    assert_eq!(code, Some(0), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "figures", "workers seen")["value"], 201.0);
+    assert!(row(&report, "figures", "its memory, with signs")["value"].as_f64().unwrap() > 1.0);
+    assert!(row(&report, "latencies", "sign of life stored")["count"].as_u64().unwrap() >= 400);
+    for part in ["quiet", "with signs"] {
+        let count =
+            |name: &str| row(&report, "latencies", &format!("{part}: {name}"))["count"].clone();
+        assert_eq!((count("API answer"), count("submit to active")), (20.into(), 8.into()));
+    }
+    let alone = async || (cluster.client.workers().await.unwrap().len() == 1).then_some(());
+    eventually("only the real worker is left", alone).await;
+    assert_eq!(left(&cluster).await, 0);
+}

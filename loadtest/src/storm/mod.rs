@@ -5,34 +5,28 @@
 //! Invariant: with a rate, every time counts from when a request was due, not
 //! from when it could be made.
 
-mod observer;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use slipway_api::types::CreateBuildInfo;
 use slipway_bus::Bus;
 use tokio::time::Instant;
 
-use crate::builds::{self, seconds};
+use crate::builds::{seconds, tiny};
 use crate::error::Error;
-use crate::failures::{Failure, Failures};
+use crate::failures::Failures;
 use crate::floor::{self, Steps};
+use crate::followed::{Clock, Follower, Job};
 use crate::latency::Latency;
+use crate::observer::Observer;
 use crate::progress::Progress;
 use crate::report::{Figure, Report};
 use crate::run::Run;
 use crate::schedule::Schedule;
 use crate::timeline::Timeline;
-use observer::Observer;
 
 /// Bytes of a job's message as the scenario makes them, for the floor.
 pub const MESSAGE_BYTES: usize = 600;
-
-/// Deletions at the same time, after the run.
-const DELETIONS: usize = 16;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,7 +64,8 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
     let floors = if plan.floor { Some(floors(run, bus, &plan, takers).await?) } else { None };
     drive(run, &observer, &plan, &mut tally, &mut report).await;
     drop(observer);
-    delete(run, &tally.made, &mut tally.failures).await;
+    let made = std::mem::take(&mut tally.made);
+    run.delete_all(made, &mut tally.failures).await;
     report.left_behind = run.sweep().await;
     tally.tell(&mut report, &plan, floors);
     Ok(report)
@@ -119,15 +114,17 @@ async fn drive(
 ) {
     let progress = Progress::new(plan.count);
     let shared = Arc::new(plan.clone());
-    let clock = (Instant::now(), Timestamp::now());
-    let start = |n, due| one(run.clone(), observer.clone(), shared.clone(), n, due, clock);
+    let clock = Clock::start();
+    let follower =
+        Follower { run: run.clone(), observer: observer.clone(), limit: plan.limit, clock };
+    let start = |n, due| one(follower.clone(), shared.clone(), n, due);
     let done = |job| {
         tally.add(job);
         progress.at(tally.ended);
         progress.say(tally.line());
     };
     plan.schedule().drive(run.stop(), start, done).await;
-    report.seconds = clock.0.elapsed().as_secs_f64();
+    report.seconds = clock.begun.elapsed().as_secs_f64();
     report.stopped = run.stop().is_cancelled();
 }
 
@@ -139,84 +136,9 @@ impl Plan {
     }
 }
 
-/// What became of one request.
-#[derive(Debug, Default)]
-struct Job {
-    /// After the beginning.
-    due: Duration,
-    late: Duration,
-    snapshot: Option<String>,
-    submit: Option<Duration>,
-    worker: Option<Duration>,
-    active: Option<Duration>,
-    failure: Option<Failure>,
-}
-
-async fn one(
-    run: Run,
-    observer: Arc<Observer>,
-    plan: Arc<Plan>,
-    n: u64,
-    due: Instant,
-    (begun, begun_at): (Instant, Timestamp),
-) -> Job {
-    let mut job = Job { due: due - begun, late: due.elapsed(), ..Job::default() };
-    let wanted = CreateBuildInfo {
-        dockerfile_content: builds::DOCKERFILE.to_owned(),
-        ..CreateBuildInfo::default()
-    };
-    let snapshot = match run.submit(n, plan.region.as_deref(), wanted).await {
-        Ok(snapshot) => snapshot,
-        Err(failure) => {
-            job.failure = Some(failure);
-            return job;
-        }
-    };
-    job.submit = Some(due.elapsed());
-    job.snapshot = Some(snapshot.id.clone());
-    // Cancel-safe: what is dropped only waits.
-    let end = tokio::select! {
-        end = tokio::time::timeout(plan.limit, observer.end(&snapshot.id)) => end.ok(),
-        () = run.stop().cancelled() => return job,
-    };
-    match end {
-        Some(end) if end.state == "active" => job.active = Some(end.at - due),
-        Some(end) => {
-            let message = end.message.unwrap_or_else(|| format!("snapshot {}", snapshot.id));
-            job.failure = Some(Failure::new("job", &end.state, message));
-        }
-        None => {
-            let message = format!("snapshot {} is not over", snapshot.id);
-            job.failure = Some(Failure::new("job", "too slow", message));
-        }
-    }
-    // By the clocks of worker and client; on one machine they are one.
-    let due_at = SignedDuration::try_from(job.due).ok().map(|after| begun_at + after);
-    if job.active.is_some()
-        && let Some(id) = &snapshot.job_id
-    {
-        let started = observer.started(id).await;
-        job.worker = started.zip(due_at).map(|(at, due)| crate::job::between(due, at));
-    }
-    job
-}
-
-async fn delete(run: &Run, made: &[String], failures: &mut Failures) {
-    let progress = Progress::new(made.len() as u64);
-    progress.say("deleting");
-    let schedule = Schedule { count: made.len() as u64, concurrency: DELETIONS, rate: None };
-    let start = |n: u64, _| {
-        let (run, id) = (run.clone(), made[n as usize].clone());
-        async move { run.delete_id(&id).await }
-    };
-    let mut ended = 0;
-    let done = |deleted: Result<(), Failure>| {
-        ended += 1;
-        progress.at(ended);
-        deleted.err().into_iter().for_each(|failure| failures.add(failure));
-    };
-    // Also after Ctrl-C: nothing is left behind.
-    schedule.drive(&tokio_util::sync::CancellationToken::new(), start, done).await;
+async fn one(follower: Follower, plan: Arc<Plan>, n: u64, due: Instant) -> Job {
+    let request = follower.run.submit(n, plan.region.as_deref(), tiny());
+    follower.follow(due, request).await
 }
 
 /// All requests together.
@@ -302,6 +224,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failures::Failure;
 
     #[test]
     fn what_was_not_reached_is_not_counted() {
@@ -327,7 +250,7 @@ mod tests {
         };
         tally.tell(&mut report, &plan, None);
         let counts: Vec<_> =
-            report.latencies.iter().map(|row| (row.name, row.summary.count)).collect();
+            report.latencies.iter().map(|row| (&*row.name, row.summary.count)).collect();
         let wanted = [
             ("late start", 3),
             ("submit answer", 2),

@@ -1,8 +1,9 @@
-//! Creation: its place in the record of the name first, then snapshot and job side by side.
+//! Creation: its places in the records of its name and of its work first, side by
+//! side; then snapshot and job, side by side.
 //!
-//! Three writes, each of which may be the last one of a process. Invariants: a
-//! name is one snapshot's, which the record of the name decides; success is
-//! answered only when all three are stored. What is left of a creation that broke
+//! Each write may be the last one of a process. Invariants: a name is one
+//! snapshot's, which the record of the name decides; success is answered only when
+//! everything is stored. What is left of a creation that broke
 //! off is finished or swept by [`super::debris`].
 
 use std::collections::HashMap;
@@ -36,10 +37,12 @@ impl Ledger {
         self.check_connected()?;
         let _reserved = self.reserve(snapshot, naming)?;
         let began = Instant::now();
-        self.take_name(snapshot, naming).await?;
         let stored = match &job.identity {
-            Some(identity) => self.create_shared(identity, snapshot, job).await,
-            None => self.create_records(snapshot, job).await,
+            Some(identity) => self.create_shared(identity, snapshot, job, naming).await,
+            None => {
+                self.take_name(snapshot, naming).await?;
+                self.create_records(snapshot, job).await
+            }
         };
         let stored = match stored {
             // So slow that somebody may have taken the name for a leftover.
@@ -68,10 +71,21 @@ impl Ledger {
         identity: &WorkIdentity,
         snapshot: &SnapshotRecord,
         job: &JobRecord,
+        naming: Naming,
     ) -> Result<(), Error> {
         // Until the records are stored, so that the next one sees them.
         let _turn = self.turn(identity).await;
-        let Some(joined) = self.join(identity, snapshot, job).await? else {
+        let name = self.take_name(snapshot, naming);
+        let (named, joined) = tokio::join!(name, self.join(identity, snapshot, job));
+        if let Err(error) = named {
+            // Before anybody else stands on a job that will not be.
+            if joined.is_ok() {
+                let key = keys::work(&snapshot.organization, identity);
+                self.leave_work(&key, snapshot.id, job.id).await?;
+            }
+            return Err(error);
+        }
+        let Some(joined) = joined? else {
             return self.create_records(snapshot, job).await;
         };
         let mut shared = SnapshotRecord { job: joined.job, ..snapshot.clone() };

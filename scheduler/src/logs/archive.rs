@@ -20,8 +20,9 @@ use super::{Entries, Error, Logs, chunk};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it may take to archive a log.
 const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// Bytes of a piece on its way to the store.
-const PIECE: usize = 256 << 10;
+/// Bytes of a piece on its way to the store. Most logs are smaller, and three such
+/// buffers are filled with zeros for each.
+const PIECE: usize = 64 << 10;
 
 impl Logs {
     /// Ends the log of a job that is over and archives it, after what the archive

@@ -20,8 +20,8 @@ use super::{Error, Left, Settler};
 
 /// Jobs settled at the same time.
 const CONCURRENT: usize = 64;
-/// Jobs of one region closed at the same time.
-const CLOSING: usize = 8;
+/// Jobs of one region closed at the same time: mostly they wait for its store.
+const CLOSING: usize = 16;
 /// Pause before settling again what failed.
 const RETRY: Duration = Duration::from_secs(2);
 

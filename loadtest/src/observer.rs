@@ -1,5 +1,5 @@
-//! What becomes of the jobs of a storm, seen over NATS: to ask the API about
-//! each of them would be a storm of its own.
+//! What becomes of the jobs of a run, seen over NATS: to ask the API about each of
+//! thousands would be load of its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,14 +22,14 @@ const MISSED: Duration = Duration::from_secs(10);
 
 /// How a snapshot ended: its state, and when that was stored and known here.
 #[derive(Debug, Clone)]
-pub(super) struct End {
-    pub(super) state: String,
-    pub(super) message: Option<String>,
-    pub(super) at: Instant,
+pub(crate) struct End {
+    pub(crate) state: String,
+    pub(crate) message: Option<String>,
+    pub(crate) at: Instant,
 }
 
 /// Watches until it is dropped.
-pub(super) struct Observer {
+pub(crate) struct Observer {
     seen: Arc<Seen>,
     _tasks: JoinSet<()>,
 }
@@ -73,7 +73,7 @@ struct Reason {
 
 impl Observer {
     /// Begins to watch; returns when nothing can be missed any more.
-    pub(super) async fn start(bus: &Bus) -> Result<Self, Error> {
+    pub(crate) async fn start(bus: &Bus) -> Result<Self, Error> {
         let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();
         let mut events = bus.events().overhear().await.map_err(Error::observe)?;
@@ -121,7 +121,7 @@ impl Observer {
     }
 
     /// How a snapshot ends; waits for it.
-    pub(super) async fn end(&self, snapshot: &str) -> End {
+    pub(crate) async fn end(&self, snapshot: &str) -> End {
         let notify = {
             let mut inner = self.seen.lock();
             if let Some(end) = inner.ended.remove(snapshot) {
@@ -139,7 +139,7 @@ impl Observer {
 
     /// When a worker first began with a job that is over, by that worker's clock;
     /// `None` if that was missed, as happens to an onlooker who is too slow.
-    pub(super) async fn started(&self, job: &str) -> Option<Timestamp> {
+    pub(crate) async fn started(&self, job: &str) -> Option<Timestamp> {
         let notify = {
             let mut inner = self.seen.lock();
             if let Some(at) = inner.started.get(job) {
