@@ -65,10 +65,12 @@ fn help_teaches() {
         "loadtest",
         "loadtest builds",
         "loadtest chaos",
+        "loadtest flood",
+        "loadtest heartbeats",
         "loadtest list",
         "loadtest logs",
+        "loadtest recovery",
         "loadtest tenants",
-        "loadtest heartbeats",
         "completions",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

@@ -65,7 +65,11 @@ impl Cluster {
                 NatsServer::start_on(disk).await
             }
         };
-        let machine = Machine { env: plan.env.clone(), disk: plan.disk.clone() };
+        if let Some(disk) = &plan.store_disk {
+            plan.stores = Stores::Disk(disk.path());
+        }
+        let disk = plan.disk.clone().or_else(|| plan.store_disk.clone());
+        let machine = Machine { env: plan.env.clone(), disk };
         let key = format!("dtn_{:064x}", rand::random::<u128>());
         std::fs::write(folder.path().join("api-key"), &key).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::types::Snapshot;
@@ -54,11 +55,10 @@ async fn a_build_waits_for_a_store_that_fails_and_bears_one_that_is_slow() {
 
 #[tokio::test]
 async fn a_store_without_room_is_said_and_the_build_goes_on_when_there_is_some() {
-    let disk = Disk::new(64).await;
-    let full = disk.seen_from_outside();
-    let stores = Stores::Disk(full.clone());
-    let cluster = Cluster::with(Plan { stores, ..Plan::default() }).await;
-    let filler = fill(&full);
+    let disk = Arc::new(Disk::new(64).await);
+    let plan = Plan { store_disk: Some(disk.clone()), ..Plan::default() };
+    let cluster = Cluster::with(plan).await;
+    let filler = fill(&disk.seen_from_outside());
     let random = dockerfile("RUN head -c 3000000 /dev/urandom > /noise");
     let snapshot = cluster.submit("large", random).await;
     let (kind, message) = first_failure(&cluster, &snapshot).await;

@@ -213,3 +213,43 @@ async fn signs_of_life_are_seen_and_taken_back() {
     eventually("only the real worker is left", alone).await;
     assert_eq!(left(&cluster).await, 0);
 }
+
+#[tokio::test]
+async fn a_flood_is_in_nobodys_way_and_is_taken_away() {
+    let tables = "[limits]\nsnapshots = 1000\n";
+    let mut cluster = Cluster::with(Plan { workers: vec![], tables, ..Plan::default() }).await;
+    cluster.add_simulated("us", 1, 2, "duration = \"200ms\"").await;
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let args = ["flood", "--flood", "60", "--count", "4", "--rate", "4"];
+    let args = [&args[..], &["--json", json.to_str().unwrap()]].concat();
+    let (code, output) = ended(&loadtest(&cluster, &args)).await;
+    assert_eq!(code, Some(0), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "figures", "active")["value"], 12.0);
+    assert!(row(&report, "figures", "left of all")["value"].as_f64().unwrap() > 10.0, "{output}");
+    assert_eq!(row(&report, "latencies", "behind all: submit to worker")["count"], 4);
+    assert_eq!(left(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn kills_and_cancels_are_timed_on_a_system_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command
+        .args(["loadtest", "recovery", "--kills", "1", "--cancels", "2", "--json"])
+        .arg(&json)
+        .env("SLIPWAY_BUILDKIT", stack::buildkit_endpoint())
+        .env("SLIPWAY_BASE_IMAGE", stack::base_image());
+    let nats_server = stack::folder().join("bin/nats-server");
+    if std::env::var_os("SLIPWAY_NATS_SERVER").is_none() && nats_server.exists() {
+        command.env("SLIPWAY_NATS_SERVER", nats_server);
+    }
+    let child = Child::spawn(command).unwrap();
+    let (code, output) = ended(&child).await;
+    assert_eq!(code, Some(0), "{output}");
+    let report = report(&json);
+    assert_eq!(row(&report, "latencies", "killed to running elsewhere")["count"], 1);
+    assert_eq!(row(&report, "latencies", "cancel to process gone")["count"], 2);
+}

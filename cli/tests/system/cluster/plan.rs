@@ -30,6 +30,8 @@ pub struct Plan {
     pub attempts: u32,
     /// A disk whose power can be cut, for NATS and the object stores.
     pub disk: Option<Arc<Disk>>,
+    /// A disk for the object stores alone.
+    pub store_disk: Option<Arc<Disk>>,
 }
 
 /// Where object stores are.
@@ -89,6 +91,7 @@ impl Default for Plan {
             env: vec![],
             attempts: 5,
             disk: None,
+            store_disk: None,
         }
     }
 }
