@@ -318,13 +318,13 @@ impl Records {
         if let Some(known) = self.snapshots.get(&id) {
             self.uncount(&known.value);
         }
-        self.names.add(record);
-        self.count(record);
+        let name = self.names.add(record);
+        self.count(record, name);
         self.snapshots.insert(id, prepared, revision);
     }
 
     /// Notes a snapshot in everything that is derived from snapshots.
-    fn count(&mut self, record: &SnapshotRecord) {
+    fn count(&mut self, record: &SnapshotRecord, name: Arc<str>) {
         if record.state == SnapshotState::Removing {
             self.removing.insert(record.id);
         }
@@ -336,7 +336,7 @@ impl Records {
         }
         self.followers.insert((record.job, record.id));
         self.usage.entry(record.organization).or_default().add(&record.state);
-        self.index.add_snapshot(record, self.names.text(&record.organization, &record.name));
+        self.index.add_snapshot(record, name);
     }
 
     /// Takes back what [`Self::count`] noted of a snapshot.

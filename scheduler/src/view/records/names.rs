@@ -3,7 +3,8 @@
 //! Owns what the records of names say beside what snapshots say of themselves.
 //! The record decides whose a name is; that a snapshot calls itself so does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slipway_domain::snapshot::SnapshotRecord;
@@ -83,7 +84,7 @@ impl From<Box<Details>> for Named {
 /// Every name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    all: HashMap<OrganizationId, BTreeMap<Arc<str>, Named>>,
+    all: HashMap<OrganizationId, HashMap<Arc<str>, Named>>,
     /// Those of which more is to be known than whose they are.
     special: BTreeSet<Name>,
 }
@@ -112,10 +113,11 @@ impl Names {
         });
     }
 
-    pub(super) fn add(&mut self, snapshot: &SnapshotRecord) {
+    /// Notes what a snapshot calls itself; returns the text to share.
+    pub(super) fn add(&mut self, snapshot: &SnapshotRecord) -> Arc<str> {
         self.change(name_of(snapshot), |named| {
             named.snapshots.insert(snapshot.id);
-        });
+        })
     }
 
     pub(super) fn remove(&mut self, snapshot: &SnapshotRecord) {
@@ -124,48 +126,39 @@ impl Names {
         });
     }
 
-    /// The text of a name as it is kept here.
-    pub(super) fn text(&self, organization: &OrganizationId, name: &str) -> Option<Arc<str>> {
-        Some(self.all.get(organization)?.get_key_value(name)?.0.clone())
-    }
-
     fn get(&self, organization: &OrganizationId, name: &str) -> Option<&Named> {
         self.all.get(organization)?.get(name)
     }
 
-    fn change(&mut self, name: Name, change: impl FnOnce(&mut Details)) {
+    /// Changes what is known of a name; returns its text as it is kept here.
+    fn change(&mut self, name: Name, change: impl FnOnce(&mut Details)) -> Arc<str> {
         let names = self.all.entry(name.0).or_default();
-        let known = names.get_mut(&*name.1);
-        let unknown = || Named::Special(Box::default());
-        let was_special = matches!(known, Some(Named::Special(_)));
-        let before = known.map_or_else(unknown, |known| std::mem::replace(known, unknown()));
+        let mut place = match names.entry(Arc::from(&*name.1)) {
+            Slot::Occupied(place) => place,
+            Slot::Vacant(place) => place.insert_entry(Named::Special(Box::default())),
+        };
+        let text = place.key().clone();
+        let before = place.insert(Named::Special(Box::default()));
+        let was_plain = matches!(before, Named::Plain(..));
         let mut details = before.into_details();
         change(&mut details);
         if details.record.is_none() && details.snapshots.is_empty() {
-            names.remove(&*name.1);
+            place.remove();
             if names.is_empty() {
                 self.all.remove(&name.0);
             }
             self.special.remove(&name);
-            return;
+            return text;
         }
         let named = Named::from(details);
-        let is_special = matches!(named, Named::Special(_));
-        match names.get_mut(&*name.1) {
-            Some(place) => *place = named,
-            None => {
-                names.insert(Arc::from(&*name.1), named);
-            }
+        let is_plain = matches!(named, Named::Plain(..));
+        place.insert(named);
+        if !is_plain {
+            self.special.insert(name);
+        } else if !was_plain {
+            self.special.remove(&name);
         }
-        match (was_special, is_special) {
-            (false, true) => {
-                self.special.insert(name);
-            }
-            (true, false) => {
-                self.special.remove(&name);
-            }
-            (true, true) | (false, false) => {}
-        }
+        text
     }
 }
 

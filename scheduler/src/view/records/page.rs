@@ -113,9 +113,8 @@ impl Index {
         JobLine { id: job.id, state, region }
     }
 
-    pub(super) fn add_snapshot(&mut self, record: &SnapshotRecord, name: Option<Arc<str>>) {
+    pub(super) fn add_snapshot(&mut self, record: &SnapshotRecord, name: Arc<str>) {
         let region = self.region(&record.region);
-        let name = name.unwrap_or_else(|| Arc::from(&*record.name));
         let own = self.own.entry(record.organization).or_default();
         own.snapshots.add(Line::new(record, name, region));
         *own.regions.entry(region).or_default() += 1;
