@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rustix::process::{self, Resource, Rlimit};
 
 mod client;
 mod serve;
@@ -42,7 +43,17 @@ enum WorkerCommand {
     Client(client::WorkerCommand),
 }
 
+/// Lets the process have as many files open as it may: each connection is one, and
+/// many systems begin with 1024.
+fn raise_file_limit() {
+    let limit = process::getrlimit(Resource::Nofile);
+    // Where that is refused the old limit stands.
+    let _unchanged =
+        process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn main() -> ExitCode {
+    raise_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

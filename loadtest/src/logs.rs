@@ -2,9 +2,10 @@
 //! follow it. Every reader must get the same log, without a gap, and as the last
 //! one who reads it when the build is over.
 
+mod compare;
 mod reader;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,12 +18,12 @@ use crate::builds::seconds;
 use crate::error::Error;
 use crate::failures::{Failure, Failures};
 use crate::job;
-use crate::latency::Latency;
 use crate::progress::Progress;
 use crate::report::{Figure, Report};
 use crate::run::Run;
 
-use reader::{Log, Reader};
+use compare::Compared;
+use reader::{Delays, Log, Reader};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,22 +43,60 @@ pub struct Plan {
     pub limit: Duration,
     /// Snapshots that the organization may hold.
     pub quota: usize,
+    /// Whether the workers run on this machine: then lines carry the kernel's clock,
+    /// and are timed from the container on.
+    pub same_machine: bool,
+    /// Builds with and without output that are held against each other afterwards, so
+    /// many of each.
+    pub pairs: u32,
 }
+
+/// Above this rate lines come in bursts: a shell does not pause that often.
+const BURSTS_ABOVE: f64 = 500.0;
+/// Bursts per second.
+const BURSTS: f64 = 100.0;
 
 impl Plan {
     /// The Dockerfile of a build that prints the numbers from 1. Before, it
     /// gives the readers a second to join; whoever comes later is told apart.
     #[must_use]
     pub fn dockerfile(&self) -> String {
-        let (image, lines) = (&self.image, self.lines);
-        let print = match self.rate {
-            None => format!("seq 1 {lines}"),
-            Some(rate) => {
-                let pause = 1.0 / rate;
-                format!("for i in $(seq 1 {lines}); do echo $i; sleep {pause:.6}; done")
-            }
-        };
+        self.step(&self.print())
+    }
+
+    /// The same build, whose output is thrown away.
+    pub(crate) fn silent_dockerfile(&self) -> String {
+        self.step(&format!("{{ {}; }} >/dev/null", self.print()))
+    }
+
+    fn step(&self, print: &str) -> String {
+        let image = &self.image;
         format!("FROM {image}\nARG SLIPWAY_LOADTEST\nRUN sleep 1 && {print}\n")
+    }
+
+    fn print(&self) -> String {
+        let lines = self.lines;
+        let (clock, line) = if self.same_machine {
+            ("read up idle </proc/uptime; ", "echo $up $i")
+        } else {
+            ("", "echo $i")
+        };
+        match self.rate {
+            None if !self.same_machine => format!("seq 1 {lines}"),
+            None => format!("for i in $(seq 1 {lines}); do {clock}{line}; done"),
+            Some(rate) if rate <= BURSTS_ABOVE => {
+                let pause = 1.0 / rate;
+                format!("for i in $(seq 1 {lines}); do {clock}{line}; sleep {pause:.6}; done")
+            }
+            Some(rate) => {
+                let (burst, pause) = ((rate / BURSTS).round(), 1.0 / BURSTS);
+                format!(
+                    "n=0; while [ $n -lt {lines} ]; do m=$((n + {burst})); \
+                     [ $m -le {lines} ] || m={lines}; {clock}\
+                     for i in $(seq $((n + 1)) $m); do {line}; done; n=$m; sleep {pause:.6}; done"
+                )
+            }
+        }
     }
 }
 
@@ -92,8 +131,9 @@ pub async fn run(run: &Run, plan: Plan) -> Result<Report, Error> {
         }
     }
     report.seconds = begun.elapsed().as_secs_f64();
+    drop(progress);
+    findings.compared = Box::pin(compare::pairs(run, &plan, &mut findings.failures)).await;
     report.stopped = run.stop().is_cancelled();
-    progress.say("deleting the snapshot");
     report.left_behind = run.sweep().await;
     findings.tell(&mut report);
     Ok(report)
@@ -104,7 +144,8 @@ pub async fn run(run: &Run, plan: Plan) -> Result<Report, Error> {
 struct Findings {
     /// Logs read to their end, each by the reader who followed it.
     logs: Vec<Log>,
-    delay: Arc<Mutex<Latency>>,
+    delays: Arc<Delays>,
+    compared: Option<Compared>,
     failures: Failures,
 }
 
@@ -117,15 +158,15 @@ impl Findings {
         // Ends its tasks when it is dropped.
         let mut readers = JoinSet::new();
         for _ in 1..plan.followers {
-            let (client, id, delay) = (run.client().clone(), id.to_owned(), self.delay.clone());
+            let (client, id, delays) = (run.client().clone(), id.to_owned(), self.delays.clone());
             readers.spawn(async move {
-                let mut reader = Reader::new(&delay);
+                let mut reader = Reader::new(&delays);
                 job::read(&client, &id, true, |event| reader.take(event)).await?;
                 Ok::<Log, Failure>(reader.log())
             });
         }
         // The remaining one shows how far it is.
-        let mut watcher = Reader::new(&self.delay);
+        let mut watcher = Reader::new(&self.delays);
         let watched = job::read(run.client(), id, true, |event| {
             watcher.take(event);
             shown.at(watcher.lines());
@@ -157,7 +198,7 @@ impl Findings {
     async fn compare(&mut self, run: &Run, plan: &Plan, id: &str) -> Result<(), Failure> {
         let job = run.client().job(id).await.map_err(|error| Failure::api("get", &error))?;
         job::judge(run.client(), &job).await?;
-        let nobody = Mutex::default();
+        let nobody = Delays::default();
         let mut late = Reader::new(&nobody);
         job::read(run.client(), id, false, |event| late.take(event)).await?;
         let stored = late.log();
@@ -191,15 +232,38 @@ impl Findings {
             let rate = time.map(|time| Figure::rate(name, lines, time.as_secs_f64()));
             report.figures.extend(rate);
         }
-        let delay = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
-        report.add_latency("line to reader", &delay);
+        report.add_latency("line to reader", &self.delays.from_worker());
+        report.add_latency("container to reader", &self.delays.from_container());
+        self.compared.into_iter().for_each(|compared| compared.tell(report));
         report.failures = self.failures;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn bursts_print_every_number_once() {
+        let plan = Plan {
+            lines: 1234,
+            followers: 1,
+            rate: Some(50_000.0),
+            image: String::new(),
+            region: None,
+            limit: Duration::ZERO,
+            quota: 1,
+            same_machine: true,
+            pairs: 0,
+        };
+        let printed = std::process::Command::new("sh").args(["-c", &plan.print()]).output();
+        let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+        let numbers: Vec<u64> =
+            printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(numbers, (1..=1234).collect::<Vec<_>>());
+    }
 
     #[test]
     fn the_build_prints_at_once_or_at_a_rate() {
@@ -211,11 +275,18 @@ mod tests {
             region: None,
             limit: Duration::from_secs(1),
             quota: 30,
+            same_machine: false,
+            pairs: 0,
         };
         let dockerfile = "FROM busybox\nARG SLIPWAY_LOADTEST\nRUN sleep 1 && seq 1 300\n";
         assert_eq!(plan.dockerfile(), dockerfile);
         plan.rate = Some(200.0);
         let dockerfile = plan.dockerfile();
         assert!(dockerfile.ends_with("do echo $i; sleep 0.005000; done\n"), "{dockerfile}");
+        plan.same_machine = true;
+        let silent = plan.silent_dockerfile();
+        let loop_ =
+            "do read up idle </proc/uptime; echo $up $i; sleep 0.005000; done; } >/dev/null";
+        assert!(silent.trim_end().ends_with(loop_), "{silent}");
     }
 }

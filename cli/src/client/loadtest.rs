@@ -72,7 +72,8 @@ The image needs a shell, `seq` and `sleep`, and a worker must be able to pull it
 
 Examples:
   slipway loadtest logs --lines 100000 --followers 20
-  slipway loadtest logs --lines 2000 --rate 200 --followers 1000";
+  slipway loadtest logs --lines 2000 --rate 200 --followers 1000 --same-machine
+  slipway loadtest logs --lines 250000 --rate 50000 --compare 3";
 
 const STORM_HELP: &str = "\
 Meant for workers with simulated jobs (`[executor.simulated]`, see
@@ -154,6 +155,12 @@ pub struct Logs {
     /// Image whose shell prints them
     #[arg(long, env = "SLIPWAY_BASE_IMAGE", value_name = "IMAGE", default_value = "busybox")]
     image: String,
+    /// The workers run on this machine: time lines from the container on
+    #[arg(long)]
+    same_machine: bool,
+    /// Afterwards, build so often with and without output, and compare
+    #[arg(long, value_name = "PAIRS", default_value_t = 0)]
+    compare: u32,
     #[command(flatten)]
     common: Common,
 }
@@ -262,6 +269,8 @@ impl Logs {
             region: self.common.region,
             limit: self.common.timeout,
             quota: self.common.quota,
+            same_machine: self.same_machine,
+            pairs: self.compare,
         }
     }
 }

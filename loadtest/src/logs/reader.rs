@@ -29,11 +29,52 @@ pub struct Log {
     pub was_late: bool,
 }
 
+/// From a line to the reader's hands, of all readers.
+#[derive(Debug, Default)]
+pub struct Delays {
+    worker: Mutex<Latency>,
+    container: Mutex<Latency>,
+}
+
+impl Delays {
+    /// From when the worker had the line.
+    pub fn from_worker(&self) -> Latency {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From when the container wrote it, if the lines say when that was.
+    pub fn from_container(&self) -> Latency {
+        self.container.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn record(&self, text: &str, from_worker: Duration) {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).record(from_worker);
+        if let Some(written) = clock(text) {
+            let time = since_boot().saturating_sub(written);
+            self.container.lock().unwrap_or_else(PoisonError::into_inner).record(time);
+        }
+    }
+}
+
+/// The kernel's clock, which containers of this machine share (`/proc/uptime`).
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+}
+
+/// When a line was written, by that clock, cut to hundredths: `#5 0.012 8.25 17` at
+/// 8.25 s. A line without it has BuildKit's time in that place, with three digits.
+fn clock(line: &str) -> Option<Duration> {
+    let time = line.rsplit(' ').nth(1)?;
+    let is_cut = time.split_once('.').is_some_and(|(_, digits)| digits.len() == 2);
+    time.parse().ok().filter(|_| is_cut).and_then(|time| Duration::try_from_secs_f64(time).ok())
+}
+
 /// Takes the events of one follower.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    /// From the time of a line to the reader's hands, of all readers.
-    delay: &'a Mutex<Latency>,
+    delays: &'a Delays,
     digest: DefaultHasher,
     joined: Option<Timestamp>,
     lines: u64,
@@ -45,9 +86,9 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader who has nothing yet.
-    pub fn new(delay: &'a Mutex<Latency>) -> Self {
+    pub fn new(delays: &'a Delays) -> Self {
         Self {
-            delay,
+            delays,
             digest: DefaultHasher::new(),
             joined: None,
             lines: 0,
@@ -95,7 +136,7 @@ impl<'a> Reader<'a> {
             LogEvent::Line { source, text } => {
                 text.hash(&mut self.digest);
                 if *source == LogSource::Stdout && number(text) == Some(self.lines + 1) {
-                    self.line(entry.time, now, joined);
+                    self.line(text, entry.time, now, joined);
                 }
             }
             // Rare, and their text says everything about them.
@@ -104,7 +145,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn line(&mut self, printed: Timestamp, now: Timestamp, joined: Timestamp) {
+    fn line(&mut self, text: &str, printed: Timestamp, now: Timestamp, joined: Timestamp) {
         self.lines += 1;
         self.first.get_or_insert((printed, now));
         self.last = Some((printed, now));
@@ -112,8 +153,7 @@ impl<'a> Reader<'a> {
             self.was_late = true;
             return;
         }
-        let mut delay = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
-        delay.record(job::between(printed, now));
+        self.delays.record(text, job::between(printed, now));
     }
 }
 
@@ -142,8 +182,8 @@ mod tests {
 
     /// Lines printed at 10, 20 and 30 ms, each read 5 ms later by one who was
     /// there from `joined` on.
-    fn read(joined: i64, delay: &Mutex<Latency>) -> Reader<'_> {
-        let mut reader = Reader::new(delay);
+    fn read(joined: i64, delays: &Delays) -> Reader<'_> {
+        let mut reader = Reader::new(delays);
         reader.joined = Some(at(joined));
         reader.take_at(&line(1, 1, LogSource::System, "#5 RUN seq 1 1"), at(5));
         for n in 1..=3 {
@@ -155,31 +195,43 @@ mod tests {
 
     #[test]
     fn printed_numbers_are_counted_and_timed() {
-        let delay = Mutex::default();
-        let mut reader = read(0, &delay);
+        let delays = Delays::default();
+        let mut reader = read(0, &delays);
         reader.take_at(&line(5, 40, LogSource::Stdout, "#5 0.1 5"), at(45));
         let log = reader.log();
         assert_eq!(log.lines, 3, "5 does not follow 3");
         let twenty = Some(Duration::from_millis(20));
         assert_eq!((log.printed, log.read, log.was_late), (twenty, twenty, false));
-        let summary = delay.lock().unwrap().summary().unwrap();
+        let summary = delays.from_worker().summary().unwrap();
         assert_eq!((summary.count, summary.max.round()), (3, 5.0));
     }
 
     #[test]
     fn what_was_printed_before_a_reader_came_is_not_timed() {
-        let delay = Mutex::default();
-        let log = read(15, &delay).log();
+        let delays = Delays::default();
+        let log = read(15, &delays).log();
         assert_eq!((log.lines, log.was_late), (3, true));
-        assert_eq!(delay.lock().unwrap().summary().unwrap().count, 2);
+        assert_eq!(delays.from_worker().summary().unwrap().count, 2);
+    }
+
+    #[test]
+    fn a_line_that_says_when_it_was_written_is_timed_from_there() {
+        assert_eq!(clock("#5 0.012 17"), None);
+        assert_eq!(clock("17"), None);
+        assert_eq!(clock("#5 0.012 8.25 17"), Some(Duration::from_millis(8250)));
+        let delays = Delays::default();
+        let written = since_boot().as_secs_f64() - 0.5;
+        delays.record(&format!("#5 0.1 {written:.2} 1"), Duration::ZERO);
+        let taken = delays.from_container().summary().unwrap();
+        assert!((490.0..30_000.0).contains(&taken.min), "{taken:?}");
     }
 
     #[test]
     fn two_logs_are_the_same_only_if_every_entry_is() {
-        let delay = Mutex::default();
-        let whole = read(0, &delay).log();
-        assert_eq!(whole.digest, read(25, &delay).log().digest);
-        let mut other = read(0, &delay);
+        let delays = Delays::default();
+        let whole = read(0, &delays).log();
+        assert_eq!(whole.digest, read(25, &delays).log().digest);
+        let mut other = read(0, &delays);
         other.take_at(&line(5, 40, LogSource::Stderr, "more"), at(45));
         assert_ne!(whole.digest, other.log().digest);
     }
