@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
+use slipway_bus::topology::{BucketName, keys};
 use slipway_testkit::{Child, TcpProxy};
 
 use crate::cluster::{Cluster, LIMIT, Plan, assert_gapless, eventually, slipway, ticking};
@@ -23,6 +24,37 @@ async fn a_build_outlives_an_outage_that_is_longer_than_its_lease() {
     let attempts = cluster.job(&ended).await.attempts;
     assert_eq!(attempts.len(), 1, "{attempts:?}");
     assert_eq!(attempts[0].worker.as_deref(), Some(worker.as_str()));
+    assert_gapless(&cluster.log(&ended).await);
+}
+
+#[tokio::test]
+async fn a_worker_that_comes_back_later_than_nats_keeps_its_job() {
+    let plan = Plan { lease: "2s", outage_grace: "30s", ..Plan::default() };
+    let mut cluster = Cluster::with(plan).await;
+    let proxy = TcpProxy::start(cluster.nats.address()).await;
+    cluster.reroute("us-1", proxy.address()).await;
+    cluster.add("us", 2).await;
+    // The other one is there for whatever is lost.
+    cluster.client.drain_worker("us-2", None).await.unwrap();
+    let snapshot = cluster.submit("latecomer", ticking(100)).await;
+    cluster.client.undrain_worker("us-2", None).await.unwrap();
+    cluster.log_until(&snapshot, "tick 2").await;
+    proxy.cut();
+    cluster.nats.kill9().await;
+    cluster.nats.restart().await;
+    let leases = cluster.bus().await.bucket(&BucketName::Leases("us".parse().unwrap()));
+    let key = keys::job(&snapshot.job_id.as_ref().unwrap().parse().unwrap());
+    eventually("its lease has ended", async || {
+        leases.get(&key).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    proxy.resume();
+    let output = cluster.worker("us-1").output();
+    output.line(|line| line.contains("the lease had run out and is taken again")).await.unwrap();
+    let ended = cluster.ended(&snapshot.id).await;
+    assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+    let attempts = cluster.job(&ended).await.attempts;
+    assert_eq!(attempts.len(), 1, "{attempts:?}");
     assert_gapless(&cluster.log(&ended).await);
 }
 

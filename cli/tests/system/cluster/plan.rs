@@ -16,6 +16,8 @@ pub struct Plan {
     pub stores: Stores,
     pub time_limit: &'static str,
     pub lease: &'static str,
+    /// How long workers have after an outage to renew their leases.
+    pub outage_grace: &'static str,
     /// How long a worker that is told to stop goes on with what it runs.
     pub drain_grace: &'static str,
     /// More tables of the scheduler's configuration.
@@ -84,6 +86,7 @@ impl Default for Plan {
             stores: Stores::Folders,
             time_limit: "10min",
             lease: "10s",
+            outage_grace: "6s",
             drain_grace: "0s",
             tables: "",
             uploads: None,
@@ -98,11 +101,11 @@ impl Default for Plan {
 
 /// Writes `scheduler.toml` into the folder.
 pub(super) fn write_scheduler(folder: &Path, nats: &NatsServer, listen: SocketAddr, plan: &Plan) {
-    let (time_limit, attempts) = (plan.time_limit, plan.attempts);
+    let (time_limit, attempts, grace) = (plan.time_limit, plan.attempts, plan.outage_grace);
     let mut text = format!(
         "listen = \"{listen}\"\nnats = [{:?}]\ncontexts = {}\ndefault_region = \"us\"\n\
          build_time_limit = {time_limit:?}\nbootstrap_key_file = {:?}\nreconcile_interval = \"1s\"\n\
-         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\noutage_grace = \"6s\"\n",
+         metrics_listen = \"127.0.0.1:0\"\nmax_attempts = {attempts}\noutage_grace = {grace:?}\n",
         nats.url(),
         plan.stores.setting(folder, "contexts"),
         folder.join("api-key"),
