@@ -5,6 +5,7 @@
 //! Invariant: every time counts from when a request was due, and counts for a flood
 //! only while some of it still waited.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +69,9 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
             break;
         }
         let mut phase = Phase { name, ..Phase::default() };
-        let made = raise(one, &plan, flood, &mut failures).await;
+        // Names of an earlier phase may still be on their way out.
+        let names = phases.len() as u64 * plan.flood;
+        let made = raise(one, &plan, names..names + flood, &mut failures).await;
         let first = phases.len() as u64 * plan.count;
         drive(&follower, &plan, first, &mut phase, &mut failures).await;
         phase.left = waiting(one, &plan).await?;
@@ -108,13 +111,15 @@ impl Phase {
 }
 
 /// Asks for the flood; returns the ids of what was made.
-async fn raise(run: &Run, plan: &Plan, count: u64, failures: &mut Failures) -> Vec<String> {
+async fn raise(run: &Run, plan: &Plan, names: Range<u64>, failures: &mut Failures) -> Vec<String> {
+    let count = names.end - names.start;
     let progress = Progress::new(count);
     progress.say("the flood");
     let mut made = vec![];
     let start = |n, _| {
         let (run, region) = (run.clone(), plan.region.clone());
-        async move { run.submit(n, region.as_deref(), tiny()).await }
+        let name = names.start + n;
+        async move { run.submit(name, region.as_deref(), tiny()).await }
     };
     let done = |asked: Result<slipway_api::types::Snapshot, _>| {
         match asked {
