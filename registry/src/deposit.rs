@@ -90,17 +90,19 @@ impl Registry {
         }
         let document =
             Document::parse(&media_type, &bytes).map_err(|error| refused(error.into()))?;
-        match self.check_complete(repository, &document).await {
-            Ok(()) => {}
+        let found = match self.find_all(repository, &document).await {
+            Ok(found) => found,
             Err(Error::ManifestBlobUnknown(missing)) => {
                 return Err(DepositError::Gone { digest, missing });
             }
             Err(error) => return Err(refused(error.into())),
-        }
+        };
         let size = bytes.len() as u64;
         if self.has_manifest(repository, &digest, size, &media_type).await? {
             return Ok(());
         }
+        let refreshed = self.refresh(repository, &document, found).await;
+        refreshed.map_err(|error| refused(error.into()))?;
         let stored = self.inner.store.put_bytes(&ObjectKey::Blob(digest), bytes).await;
         stored.map_err(|source| store(repository, source))?;
         let linked = self.inner.links.add_manifest(repository, &digest, size, media_type).await;

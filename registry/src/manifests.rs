@@ -24,6 +24,9 @@ const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
 /// Links that are looked up at once when a manifest is checked.
 const LOOK_UPS: usize = 16;
 
+/// Blobs and manifests that a manifest needs, with their links.
+pub(crate) type Found = Vec<(Descriptor, Option<Link>)>;
+
 impl Registry {
     pub(crate) async fn manifest(
         &self,
@@ -124,12 +127,22 @@ impl Registry {
         repository: &Repository,
         document: &Document,
     ) -> Result<(), Error> {
+        let found = self.find_all(repository, document).await?;
+        self.refresh(repository, document, found).await
+    }
+
+    /// What a manifest needs, all of which is in the repository.
+    pub(crate) async fn find_all(
+        &self,
+        repository: &Repository,
+        document: &Document,
+    ) -> Result<Found, Error> {
         let look_up = |descriptor: Descriptor| async move {
             let link = self.find(repository, document, &descriptor).await?;
             Ok::<_, Error>((descriptor, link))
         };
         let needed: Vec<Descriptor> = document.required().cloned().collect();
-        let found: Vec<(Descriptor, Option<Link>)> =
+        let found: Found =
             stream::iter(needed).map(look_up).buffered(LOOK_UPS).try_collect().await?;
         let missing: Vec<Digest> = found
             .iter()
@@ -143,7 +156,7 @@ impl Registry {
             .iter()
             .find(|(descriptor, link)| link.as_ref().is_some_and(|it| it.size != descriptor.size));
         match lie {
-            None => self.refresh(repository, document, found).await,
+            None => Ok(found),
             Some((descriptor, _)) => Err(Error::ManifestInvalid(format!(
                 "`{}` does not have {} bytes",
                 descriptor.digest, descriptor.size
@@ -153,11 +166,11 @@ impl Registry {
 
     /// Writes the links of blobs once more, so that a sweep sees that they are
     /// young: their manifest, which would keep them, is not there yet.
-    async fn refresh(
+    pub(crate) async fn refresh(
         &self,
         repository: &Repository,
         document: &Document,
-        found: Vec<(Descriptor, Option<Link>)>,
+        found: Found,
     ) -> Result<(), Error> {
         let blobs = found.into_iter().filter(|(blob, _)| !names_manifest(document, blob));
         let links = &self.inner.links;
