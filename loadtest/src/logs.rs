@@ -232,8 +232,8 @@ impl Findings {
             let rate = time.map(|time| Figure::rate(name, lines, time.as_secs_f64()));
             report.figures.extend(rate);
         }
-        report.add_latency("line to reader", &self.delays.from_worker());
-        report.add_latency("container to reader", &self.delays.from_container());
+        report.add_latency("line to reader", &self.delays.since_worker());
+        report.add_latency("container to reader", &self.delays.since_container());
         self.compared.into_iter().for_each(|compared| compared.tell(report));
         report.failures = self.failures;
     }
