@@ -125,6 +125,8 @@ impl Outgoing {
 
     /// Publishes until the server has it, pausing longer and longer. Ends early
     /// with an error that repeating cannot cure, or the last one at `deadline`.
+    /// Without a deadline it also waits for the connection, since the client would
+    /// keep a copy of every try until it is back.
     pub(crate) async fn send_until(
         &self,
         bus: &Bus,
@@ -132,6 +134,9 @@ impl Outgoing {
     ) -> Result<Stored, Error> {
         let mut backoff = Backoff::repeating();
         loop {
+            if deadline.is_none() {
+                bus.connected().await;
+            }
             let error = match self.send(bus).await {
                 Ok(stored) => return Ok(stored),
                 Err(error) if error.is_retryable() => error,
