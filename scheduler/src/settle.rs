@@ -144,14 +144,14 @@ impl Settler {
     fn spec(&self, job: &JobRecord) -> Option<Arc<SnapshotRecord>> {
         let records = self.view.records();
         let first = records.snapshot(&job.snapshot).filter(|entry| entry.value.job == job.id);
-        first.or_else(|| records.followers(job.id).next()).map(|entry| entry.value.clone())
+        first.or_else(|| records.followers(job.id).next()).map(|entry| entry.value)
     }
 
     /// Stops a worker that has begun what the records do not want it to do: an
     /// attempt that is over, or one that another claim holds. Its report would be
     /// refused anyway; this spares the work.
     pub async fn stop_unless_running(&self, started: &EventMessage) {
-        let job = self.view.records().job(&started.job).map(|entry| entry.value.clone());
+        let job = self.view.records().job(&started.job).map(|entry| entry.value);
         let wanted = job.as_ref().is_some_and(|job| {
             matches!(&job.state, JobState::Running { attempt, .. } if *attempt == started.attempt)
                 || matches!(&job.state, JobState::Succeeded { attempt, .. } if *attempt == started.attempt)
@@ -212,7 +212,7 @@ impl Settler {
     pub async fn without_message(&self, id: JobId) -> Result<Option<AttemptNumber>, Error> {
         // Another replica may have made or moved it a moment ago.
         self.ledger.refresh(id).await.map_err(Error::Ledger)?;
-        let Some(job) = self.view.records().job(&id).map(|entry| entry.value.clone()) else {
+        let Some(job) = self.view.records().job(&id).map(|entry| entry.value) else {
             return Ok(None);
         };
         let JobState::Queued { attempt, .. } = job.state else { return Ok(None) };

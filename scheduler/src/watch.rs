@@ -208,7 +208,7 @@ async fn try_lease_lost(
     loss: &Loss,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let Loss { job, attempt, worker } = loss;
-    let Some(record) = view.records().job(job).map(|entry| entry.value.clone()) else {
+    let Some(record) = view.records().job(job).map(|entry| entry.value) else {
         return Ok(());
     };
     let waiting = match &record.state {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use slipway_api::types::Snapshot;
 use slipway_testkit::{Disk, JumpingClock};
+use tokio::task::JoinSet;
 
 use crate::cluster::{
     Cluster, Plan, Stores, assert_gapless, dockerfile, eventually, line, ticking,
@@ -120,7 +121,8 @@ async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
     }
     let (second, _) = cluster.second_scheduler().await;
     let client = cluster.client.clone();
-    let load = tokio::spawn(async move {
+    let mut load = JoinSet::new();
+    load.spawn(async move {
         let mut asked = vec![];
         for n in 0..80 {
             asked.push(submitted(&client, n).await);
@@ -139,7 +141,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
     let (_third, _) = cluster.second_scheduler().await;
     cluster.nats.kill9().await;
     cluster.nats.restart().await;
-    for snapshot in load.await.unwrap() {
+    for snapshot in load.join_next().await.unwrap().unwrap() {
         let ended = cluster.ended(&snapshot.id).await;
         assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
         let job = cluster.job(&ended).await;

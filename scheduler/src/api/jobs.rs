@@ -173,5 +173,5 @@ pub(crate) fn find(
     let parsed: JobId = id.parse().map_err(|_| ApiError::job_not_found(id))?;
     let records = app.view.records();
     let entry = records.job(&parsed).filter(|job| job.value.organization == *organization);
-    Ok(entry.ok_or_else(|| ApiError::job_not_found(id))?.value.clone())
+    Ok(entry.ok_or_else(|| ApiError::job_not_found(id))?.value)
 }

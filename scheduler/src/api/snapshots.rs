@@ -91,7 +91,7 @@ pub async fn read(
     let record = {
         let records = app.view.records();
         let entry = records.visible(&caller.organization, &id_or_name);
-        entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value.clone()
+        entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value
     };
     Ok(Json(show(&app, &record, &headers)))
 }

@@ -67,7 +67,7 @@ fn job_events(view: Arc<View>, queue: Arc<Queue>, job: JobId) -> BoxStream<'stat
         }
         loop {
             changes.mark_unchanged();
-            let record = view.records().job(&job).map(|entry| entry.value.clone())?;
+            let record = view.records().job(&job).map(|entry| entry.value)?;
             let over = record.state.is_over();
             let place = queue.place(&record);
             let waiting = present::waiting(&record, &view.fleet(), place);

@@ -61,7 +61,7 @@ impl Scheduler {
     /// Has everything done that was announced, as the lanes would.
     async fn settle(&mut self) {
         while let Some(job) = self.replica.announced() {
-            let record = self.replica.view.records().job(&job).map(|entry| entry.value.clone());
+            let record = self.replica.view.records().job(&job).map(|entry| entry.value);
             let Some(record) = record.filter(|record| !record.state.is_over()) else { continue };
             assert!(self.settler.dispatch(&record).await.is_ok());
         }
