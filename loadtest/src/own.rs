@@ -22,6 +22,8 @@ use crate::error::Error;
 pub(crate) const REGION: &str = "us";
 /// Between two looks whether a process serves.
 const LOOK: Duration = Duration::from_millis(10);
+/// Ticks of a second in what Linux tells of processes, on every machine that it runs on.
+const TICKS: f64 = 100.0;
 
 /// What such a system is made of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,7 +69,9 @@ impl Own {
             self.store(REGION),
         );
         let command = self.role(&["scheduler"], name, &text)?;
-        Ok(Scheduler { server: self.serve(command, listen, name).await?, key })
+        let before = nats.processor();
+        let server = self.serve(command, listen, name).await?;
+        Ok(Scheduler { server, key, nats_processor: nats.processor() - before })
     }
 
     /// Starts a worker with more settings (lines of TOML), and returns when the
@@ -159,6 +163,17 @@ impl Server {
         format!("nats://{}", self.address)
     }
 
+    /// Seconds of the processor that it has used, in user code and in the kernel.
+    pub(crate) fn processor(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // The name of the program, in brackets, may hold spaces (proc_pid_stat(5)).
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let ticks =
+            fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+        ticks.sum::<u64>() as f64 / TICKS
+    }
+
     /// A line of the process's memory, as `VmRSS`, in bytes.
     pub(crate) fn memory(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
@@ -173,6 +188,8 @@ impl Server {
 pub(crate) struct Scheduler {
     pub(crate) server: Server,
     key: String,
+    /// What NATS used of the processor while it started, in seconds.
+    pub(crate) nats_processor: f64,
 }
 
 impl Scheduler {

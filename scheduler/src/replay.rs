@@ -6,6 +6,9 @@
 //! to those who wait for changes once. A change that comes alone is a batch of one and
 //! waits for nothing. Invariant: batches are applied in the order in which they came.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _, stream};

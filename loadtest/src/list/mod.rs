@@ -61,11 +61,14 @@ pub async fn run(plan: &Plan, stop: &CancellationToken) -> Result<Report, Error>
 /// snapshots takes `base` bytes.
 fn tell(scheduler: &Scheduler, report: &mut Report, base: u64, snapshots: usize) {
     let server = &scheduler.server;
+    let processor = server.processor();
     let each = |bytes: u64| bytes.saturating_sub(base) as f64 / snapshots.max(1) as f64;
     let (now, most) = (server.memory("VmRSS"), server.memory("VmHWM"));
     let mut figure = |name, value, unit| report.figures.push(Figure { name, value, unit });
     figure("start", server.took.as_secs_f64(), " s");
     figure("start, target", 20.0, " s");
+    figure("start, processor", processor, " s");
+    figure("start, processor, NATS", scheduler.nats_processor, " s");
     figure("memory", now as f64 / 1e6, " MB");
     figure("memory without", base as f64 / 1e6, " MB");
     figure("memory each", each(now), " B");

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use slipway_domain::Class;
 use slipway_domain::job::NewJob;
+use slipway_domain::snapshot::name::NameRecord;
 use slipway_domain::spec::JobKind;
 use uuid::Uuid;
 
