@@ -112,9 +112,10 @@ impl Activity {
         };
         let records = self.view.records();
         let due = organizations.into_iter().flat_map(|(organization, after)| {
-            let own = records.of(&organization).map(|entry| &*entry.value);
             let before = now.checked_sub(after).unwrap_or(Timestamp::MIN);
-            inactivity::idle(own, after, now).into_iter().map(move |id| Due { id, before })
+            let own = records.idle(&organization, before);
+            let idle = inactivity::idle(own.iter().map(|record| &**record), after, now);
+            idle.into_iter().map(move |id| Due { id, before })
         });
         due.collect()
     }

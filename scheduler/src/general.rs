@@ -216,7 +216,7 @@ pub async fn run(app: App, interval: Duration, shutdown: CancellationToken) {
 /// Makes a default snapshot if there is none, makes it general, and removes one
 /// that failed some time ago: then the next look makes it anew.
 async fn look_at(app: &App, wanted: &DefaultSnapshot) -> Result<(), ApiError> {
-    let known = app.view.records().find(&owner(), &wanted.name).map(|entry| entry.value.clone());
+    let known = app.view.records().find(&owner(), &wanted.name).map(|entry| entry.value);
     let id = match known {
         Some(record) => match &record.state {
             SnapshotState::Error { .. } | SnapshotState::BuildFailed { .. } => {

@@ -194,7 +194,7 @@ impl Ledger {
         change: impl Fn(&SnapshotRecord) -> Option<SnapshotRecord>,
     ) -> Result<(), Error> {
         loop {
-            let Some(entry) = self.view.records().snapshot(&id).cloned() else { return Ok(()) };
+            let Some(entry) = self.view.records().snapshot(&id) else { return Ok(()) };
             let Some(next) = change(&entry.value) else { return Ok(()) };
             let organization = next.organization;
             match self.store_snapshot(next, entry.revision).await {

@@ -21,6 +21,7 @@ mod metrics;
 mod operate;
 mod reconcile;
 mod registry;
+mod replay;
 mod service;
 mod settle;
 mod submit;
@@ -287,13 +288,6 @@ async fn start_watches(
             }
         });
     };
-    let (v, l) = (view.clone(), ledger.clone());
-    let records = move |change| {
-        if let Some(job) = watch::apply_record(&v, change) {
-            l.announce(job);
-        }
-    };
-    follow(BucketName::Records, Box::new(records));
     let v = view.clone();
     follow(
         BucketName::Organizations,
@@ -330,6 +324,16 @@ async fn start_watches(
             shutdown.run_until_cancelled(look).await;
         });
     }
+    let (ready, wait) = oneshot::channel();
+    complete.push(wait);
+    let (bucket, v, l) = (bus.bucket(&BucketName::Records), view.clone(), ledger.clone());
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn_essential("watch", async move {
+        let records = replay::follow(bucket, v, ready, |job| l.announce(job));
+        if let Some(Err(error)) = shutdown.run_until_cancelled(records).await {
+            tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
+        }
+    });
     for wait in complete {
         wait.await.map_err(|_| Error::Records)?;
     }

@@ -42,7 +42,7 @@ pub async fn redrive(app: &App, job: &JobRecord) -> Result<(), ApiError> {
     // archived after this, then nothing up to here belongs to a life to come.
     let last = app.logs.last_chunk(id, region).await?;
     app.ledger.refresh(id).await?;
-    let fresh = app.view.records().job(&id).map(|entry| entry.value.clone());
+    let fresh = app.view.records().job(&id).map(|entry| entry.value);
     let fresh = fresh.ok_or_else(|| ApiError::job_not_found(&id.to_string()))?;
     let wanted = app
         .view

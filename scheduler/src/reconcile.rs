@@ -194,7 +194,7 @@ mod tests {
         }
         requeue(&settler, &job, AttemptNumber::FIRST).await;
         let held = bus.jobs().holds(&job.region, job.class, job.kind, job.id).await.unwrap();
-        let record = only.view.records().job(&job.id).unwrap().value.clone();
+        let record = only.view.records().job(&job.id).unwrap().value;
         let again = matches!(&record.state, JobState::Queued { attempt, .. }
             if *attempt == AttemptNumber::FIRST);
         assert_eq!(held, again, "only the very attempt is sent again");

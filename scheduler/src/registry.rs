@@ -75,9 +75,9 @@ async fn note(app: &App, used: UsedRequest) -> Result<UsedResponse, Fault> {
     let digest: Digest = used.digest.parse().map_err(|_| malformed())?;
     let concerned: Vec<SnapshotId> = {
         let records = app.view.records();
-        let own = records.of(&organization).map(|entry| &entry.value);
-        own.filter(|record| record.region == region)
-            .filter(|record| record.state.image().is_some_and(|image| image.digest == digest))
+        let with_image = records.of_image(&digest).map(|entry| entry.value);
+        with_image
+            .filter(|record| record.organization == organization && record.region == region)
             .map(|record| record.id)
             .collect()
     };

@@ -94,7 +94,7 @@ impl Settler {
     async fn settle(&self, id: JobId) -> Result<Left, Error> {
         self.ledger.follow(id).await.map_err(Error::Ledger)?;
         self.ledger.cancel_unwanted(id).await.map_err(Error::Ledger)?;
-        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
+        let Some(job) = self.view.records().job(&id) else { return Ok(Left::Nothing) };
         let record = &*job.value;
         let mut left = Left::Nothing;
         for effect in record.owed() {
@@ -113,14 +113,14 @@ impl Settler {
     /// The snapshots of a job that can go now: it is over, or goes on for others.
     fn removable(&self, job: &JobRecord) -> impl Iterator<Item = Entry<SnapshotRecord>> + use<> {
         let records = self.view.records();
-        let followers: Vec<_> = records.followers(job.id).cloned().collect();
+        let followers: Vec<_> = records.followers(job.id).collect();
         let is_free = job.state.is_over() || !followers.iter().all(is_removing);
         followers.into_iter().filter(move |snapshot| is_free && is_removing(snapshot))
     }
 
     /// Closes a job that is over: its log, and its snapshots if they are to go.
     async fn close(&self, id: JobId) -> Result<Left, Error> {
-        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(Left::Nothing) };
+        let Some(job) = self.view.records().job(&id) else { return Ok(Left::Nothing) };
         let record = &*job.value;
         if record.owed().contains(&Effect::SealLog) {
             // The job may have ended since it was settled, and whoever reads the
@@ -138,14 +138,14 @@ impl Settler {
     fn spec(&self, job: &JobRecord) -> Option<Arc<SnapshotRecord>> {
         let records = self.view.records();
         let first = records.snapshot(&job.snapshot).filter(|entry| entry.value.job == job.id);
-        first.or_else(|| records.followers(job.id).next()).map(|entry| entry.value.clone())
+        first.or_else(|| records.followers(job.id).next()).map(|entry| entry.value)
     }
 
     /// Stops a worker that has begun what the records do not want it to do: an
     /// attempt that is over, or one that another claim holds. Its report would be
     /// refused anyway; this spares the work.
     pub async fn stop_unless_running(&self, started: &EventMessage) {
-        let job = self.view.records().job(&started.job).map(|entry| entry.value.clone());
+        let job = self.view.records().job(&started.job).map(|entry| entry.value);
         let wanted = job.as_ref().is_some_and(|job| {
             matches!(&job.state, JobState::Running { attempt, .. } if *attempt == started.attempt)
                 || matches!(&job.state, JobState::Succeeded { attempt, .. } if *attempt == started.attempt)
@@ -195,7 +195,7 @@ impl Settler {
     pub async fn without_message(&self, id: JobId) -> Result<Option<AttemptNumber>, Error> {
         // Another replica may have made or moved it a moment ago.
         self.ledger.refresh(id).await.map_err(Error::Ledger)?;
-        let Some(job) = self.view.records().job(&id).map(|entry| entry.value.clone()) else {
+        let Some(job) = self.view.records().job(&id).map(|entry| entry.value) else {
             return Ok(None);
         };
         let JobState::Queued { attempt, not_before } = job.state else { return Ok(None) };
@@ -286,7 +286,7 @@ impl Settler {
     }
 
     async fn seal(&self, record: &JobRecord) -> Result<(), Error> {
-        let is_unread = self.view.records().followers(record.id).all(is_removing);
+        let is_unread = self.view.records().followers(record.id).all(|one| is_removing(&one));
         if is_unread {
             // Nobody will ask for it, but those who read it now see its end.
             return self.logs.end(record).await.map_err(Error::Log);

@@ -1,6 +1,6 @@
 //! Watches: what keeps the view up to date, and what notices lost leases.
 
-use slipway_bus::bucket::{Change, Entry};
+use slipway_bus::bucket::Change;
 use slipway_bus::topology::{BucketName, keys};
 use slipway_bus::{Bucket, Bus, bucket};
 use slipway_domain::job::{JobEvent, JobState};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::events;
 use crate::ledger::Ledger;
-use crate::view::{Key, Value, View, Watched};
+use crate::view::View;
 
 /// Follows `bucket` for ever and hands each change to `apply`. `ready` is told
 /// when the first state is complete.
@@ -33,47 +33,6 @@ pub async fn follow(
             change => apply(change),
         }
     }
-}
-
-/// Applies a change of the bucket `records`. Returns the job to settle if a
-/// snapshot came that has not heard what its job has to say.
-pub fn apply_record(view: &View, change: Change) -> Option<JobId> {
-    match change {
-        Change::Put(entry) => {
-            let value = record(&entry)?;
-            let snapshot = match &value {
-                Value::Snapshot(snapshot) => Some(snapshot.id),
-                Value::Job(_) | Value::Name(..) => None,
-            };
-            let change = Watched::Put(Box::new(value));
-            view.change_records(|records| {
-                records.watched(change, entry.revision);
-                let snapshot = records.snapshot(&snapshot?)?;
-                records.is_behind(&snapshot.value).then_some(snapshot.value.job)
-            })
-        }
-        Change::Deleted { key, revision, .. } => {
-            let change = Watched::Deleted(Key::parse(&key)?);
-            view.change_records(|records| records.watched(change, revision));
-            None
-        }
-        Change::Reset => {
-            tracing::error!("NATS lost records: reading everything again");
-            view.change_records(crate::view::Records::clear);
-            None
-        }
-        Change::Ready => None,
-    }
-}
-
-/// The value of a record, unless a newer version wrote it in a form unknown here.
-fn record(entry: &Entry) -> Option<Value> {
-    let parsed = match Key::parse(&entry.key)? {
-        Key::Snapshot(_) => entry.json().map(Value::Snapshot),
-        Key::Job(_) => entry.json().map(Value::Job),
-        Key::Name(name) => entry.json().map(|record| Value::Name(name, record)),
-    };
-    parsed.inspect_err(|error| unreadable(&entry.key, error)).ok()
 }
 
 /// Applies a change of the bucket `organizations`.
@@ -146,7 +105,8 @@ pub fn apply_credential(view: &View, change: Change) {
     }
 }
 
-fn unreadable(key: &str, error: &bucket::Error) {
+/// Says that a record is left out.
+pub fn unreadable(key: &str, error: &bucket::Error) {
     let error = slipway_runtime::telemetry::chain(error);
     tracing::warn!(key, error, "a record cannot be read and is left out");
 }
@@ -223,7 +183,7 @@ async fn try_lease_lost(
     loss: &Loss,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let Loss { job, attempt, worker } = loss;
-    let Some(record) = view.records().job(job).map(|entry| entry.value.clone()) else {
+    let Some(record) = view.records().job(job).map(|entry| entry.value) else {
         return Ok(());
     };
     let waiting = match &record.state {

@@ -57,7 +57,9 @@ pub async fn can_cleanup_image(
         return Err(ApiError::bad_request("imageName should not be empty"));
     }
     let records = app.view.records();
-    let needed = records.all().any(|entry| images::is_of(&image.image_name, &entry.value));
+    let digest = image.image_name.rsplit_once('@').and_then(|(_, digest)| digest.parse().ok());
+    let with_image = digest.iter().flat_map(|digest| records.of_image(digest));
+    let needed = with_image.into_iter().any(|entry| images::is_of(&image.image_name, &entry.value));
     Ok(Json(!needed))
 }
 

@@ -7,17 +7,20 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use serde::Deserialize;
 use slipway_api::own::{Job, JobList, ListJobs};
-use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::job::JobRecord;
 use slipway_domain::organization::Permission;
 use slipway_domain::{JobId, LogSeq, OrganizationId};
 
 use super::{ApiError, App, Caller, present, sse};
 use crate::operate;
+use crate::view::Jobs;
 
 /// Jobs of a page, unless asked otherwise.
 const PAGE: u32 = 100;
 /// Jobs of a page at most.
 const MAX_PAGE: u32 = 1000;
+/// The state of jobs that gave up.
+const DEAD: &str = "dead";
 
 /// Read a job
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "UUID")), responses((status = 200, body = Job)))]
@@ -36,7 +39,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<ListJobs>,
 ) -> Result<Json<JobList>, ApiError> {
-    page(&app, caller.organization, &query, |_| true).map(Json)
+    page(&app, caller.organization, &query, query.state.as_deref(), |_| true).map(Json)
 }
 
 /// List the jobs that gave up, newest first, until they are dropped
@@ -46,9 +49,10 @@ pub async fn dead(
     caller: Caller,
     Query(query): Query<ListJobs>,
 ) -> Result<Json<JobList>, ApiError> {
-    let is_dead =
-        |job: &JobRecord| matches!(job.state, JobState::Dead { .. }) && !job.revival.dropped;
-    page(&app, caller.organization, &query, is_dead).map(Json)
+    if query.state.as_ref().is_some_and(|state| state != DEAD) {
+        return Ok(Json(JobList { items: vec![], next: None }));
+    }
+    page(&app, caller.organization, &query, Some(DEAD), |job| !job.revival.dropped).map(Json)
 }
 
 /// Cancel a job; its snapshot stays, in state `error`
@@ -96,6 +100,7 @@ fn page(
     app: &App,
     organization: OrganizationId,
     query: &ListJobs,
+    state: Option<&str>,
     wanted: impl Fn(&JobRecord) -> bool,
 ) -> Result<JobList, ApiError> {
     let limit = query.limit.unwrap_or(PAGE);
@@ -107,20 +112,14 @@ fn page(
         query.after.as_deref().map(str::parse).transpose().map_err(|_| {
             ApiError::bad_request("`after` must be the id of a job, as `next` of the page before")
         })?;
-    let fits = |job: &JobRecord| {
-        query.state.as_ref().is_none_or(|state| job.state.name() == state)
-            && query.region.as_ref().is_none_or(|region| job.region.as_str() == region)
-            && after.is_none_or(|after| job.id < after)
-            && wanted(job)
+    let which = Jobs {
+        after,
+        state,
+        region: query.region.as_deref(),
+        // One more tells whether there is another page.
+        limit: limit as usize + 1,
     };
-    let mut found: Vec<std::sync::Arc<JobRecord>> = {
-        let records = app.view.records();
-        let jobs = records.of(&organization).filter_map(|entry| records.job(&entry.value.job));
-        jobs.map(|job| job.value.clone()).filter(|job| fits(job)).collect()
-    };
-    found.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
-    // Snapshots may share a job.
-    found.dedup_by_key(|job| job.id);
+    let mut found = app.view.records().jobs_of(&organization, &which, wanted);
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|job| job.id.to_string());
@@ -173,5 +172,5 @@ pub(crate) fn find(
     let parsed: JobId = id.parse().map_err(|_| ApiError::job_not_found(id))?;
     let records = app.view.records();
     let entry = records.job(&parsed).filter(|job| job.value.organization == *organization);
-    Ok(entry.ok_or_else(|| ApiError::job_not_found(id))?.value.clone())
+    Ok(entry.ok_or_else(|| ApiError::job_not_found(id))?.value)
 }

@@ -1,22 +1,22 @@
 //! `/api/snapshots`.
 
-use std::cmp::Ordering;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::future::ready;
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 use slipway_api::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot, Url};
-use slipway_domain::LogSeq;
 use slipway_domain::organization::Permission;
 use slipway_domain::snapshot::SnapshotRecord;
+use slipway_domain::{LogSeq, Region};
 
 use super::{ApiError, App, Caller, idempotency, present};
+use crate::view::{Listing, Order, SortKey};
 use crate::{activity, logs};
 
 /// Make a snapshot
@@ -56,35 +56,27 @@ pub async fn list(
     if !(1..=200).contains(&limit) {
         return Err(ApiError::bad_request("`limit` must be between 1 and 200"));
     }
-    let order = Order::parse(&query)?;
+    // Slipway makes no snapshots from sandboxes.
+    if query.source_sandbox_id.is_some() {
+        return Ok(Json(PaginatedSnapshots { items: vec![], total: 0, page, total_pages: 0 }));
+    }
+    let order = order(&query)?;
     let needle = query.name.as_deref().map(str::to_lowercase);
     let own = caller.organization;
     let organization = app.view.accounts().organizations.get(&own).cloned();
-    let records = app.view.records();
-    let foreign = records.general().filter(|entry| entry.value.organization != own);
-    let mut found: Vec<&SnapshotRecord> = records
-        .of(&own)
-        .chain(foreign)
-        .map(|entry| &*entry.value)
-        .filter(|record| {
-            needle.as_ref().is_none_or(|needle| record.name.to_lowercase().contains(needle))
-        })
-        .filter(|record| {
-            organization.as_ref().is_none_or(|organization| organization.may_use(&record.region))
-        })
-        // Slipway makes no snapshots from sandboxes.
-        .filter(|_| query.source_sandbox_id.is_none())
-        .collect();
-    let is_foreign = |record: &SnapshotRecord| record.organization != own;
-    found.sort_by(|a, b| is_foreign(a).cmp(&is_foreign(b)).then_with(|| order.compare(a, b)));
-    let total = found.len() as u64;
+    let may_see = |region: &Region| organization.as_ref().is_none_or(|own| own.may_use(region));
     let start = usize::try_from((page - 1).saturating_mul(limit)).unwrap_or(usize::MAX);
+    let listing =
+        Listing { order, name: needle.as_deref(), regions: &may_see, start, limit: limit as usize };
+    let records = app.view.records();
+    let found = records.visible_page(&own, &listing);
     let fleet = app.view.fleet();
     let pending_is_over = pending_is_over(&headers);
-    let here = found.into_iter().skip(start).take(limit as usize);
-    let show =
-        |record| present::snapshot(record, records.replaced_by(record), &fleet, pending_is_over);
-    let items = here.map(show).collect();
+    let show = |record: &Arc<SnapshotRecord>| {
+        present::snapshot(record, records.replaced_by(record), &fleet, pending_is_over)
+    };
+    let items = found.items.iter().map(show).collect();
+    let total = found.total as u64;
     Ok(Json(PaginatedSnapshots { items, total, page, total_pages: total.div_ceil(limit) }))
 }
 
@@ -99,7 +91,7 @@ pub async fn read(
     let record = {
         let records = app.view.records();
         let entry = records.visible(&caller.organization, &id_or_name);
-        entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value.clone()
+        entry.ok_or_else(|| ApiError::snapshot_not_found(&id_or_name))?.value
     };
     Ok(Json(show(&app, &record, &headers)))
 }
@@ -233,53 +225,22 @@ fn pending_is_over(headers: &HeaderMap) -> bool {
     headers.get("x-daytona-source").is_some_and(|source| source == "cli")
 }
 
-/// How a list is sorted.
-struct Order {
-    key: SortKey,
-    descending: bool,
-}
-
-enum SortKey {
-    Name,
-    State,
-    LastUsedAt,
-    CreatedAt,
-}
-
-impl Order {
-    fn parse(query: &ListSnapshots) -> Result<Self, ApiError> {
-        let key = match query.sort.as_deref() {
-            None | Some("lastUsedAt") => SortKey::LastUsedAt,
-            Some("name") => SortKey::Name,
-            Some("state") => SortKey::State,
-            Some("createdAt") => SortKey::CreatedAt,
-            Some(_) => {
-                let message = "`sort` must be one of name, state, lastUsedAt, createdAt";
-                return Err(ApiError::bad_request(message));
-            }
-        };
-        let descending = match query.order.as_deref() {
-            None | Some("desc") => true,
-            Some("asc") => false,
-            Some(_) => return Err(ApiError::bad_request("`order` must be asc or desc")),
-        };
-        Ok(Self { key, descending })
-    }
-
-    /// By the key, unknown values last in either direction, then newest first.
-    fn compare(&self, a: &SnapshotRecord, b: &SnapshotRecord) -> Ordering {
-        let turn = |order: Ordering| if self.descending { order.reverse() } else { order };
-        let by_key = match self.key {
-            SortKey::Name => turn(a.name.cmp(&b.name)),
-            SortKey::State => turn(a.state.name().cmp(b.state.name())),
-            SortKey::CreatedAt => turn(a.created_at.cmp(&b.created_at)),
-            SortKey::LastUsedAt => match (a.last_used_at, b.last_used_at) {
-                (Some(a), Some(b)) => turn(a.cmp(&b)),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (None, None) => Ordering::Equal,
-            },
-        };
-        by_key.then_with(|| b.created_at.cmp(&a.created_at)).then_with(|| b.id.cmp(&a.id))
-    }
+/// How a list is to be sorted.
+fn order(query: &ListSnapshots) -> Result<Order, ApiError> {
+    let key = match query.sort.as_deref() {
+        None | Some("lastUsedAt") => SortKey::LastUsedAt,
+        Some("name") => SortKey::Name,
+        Some("state") => SortKey::State,
+        Some("createdAt") => SortKey::CreatedAt,
+        Some(_) => {
+            let message = "`sort` must be one of name, state, lastUsedAt, createdAt";
+            return Err(ApiError::bad_request(message));
+        }
+    };
+    let descending = match query.order.as_deref() {
+        None | Some("desc") => true,
+        Some("asc") => false,
+        Some(_) => return Err(ApiError::bad_request("`order` must be asc or desc")),
+    };
+    Ok(Order { key, descending })
 }

@@ -65,7 +65,7 @@ fn job_events(view: Arc<View>, job: JobId) -> BoxStream<'static, Event> {
         }
         loop {
             changes.mark_unchanged();
-            let record = view.records().job(&job).map(|entry| entry.value.clone())?;
+            let record = view.records().job(&job).map(|entry| entry.value)?;
             let over = record.state.is_over();
             let waiting = present::waiting(&record, &view.fleet());
             let now = Some((record.state.name().to_owned(), waiting));

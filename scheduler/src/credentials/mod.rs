@@ -206,7 +206,7 @@ impl Registries {
     /// # Errors
     /// [`Error::NoJob`] and [`Error::NotSealed`].
     pub fn for_job(&self, request: &CredentialsRequest) -> Result<CredentialsResponse, Error> {
-        let job = self.view.records().job(&request.job).map(|entry| entry.value.clone());
+        let job = self.view.records().job(&request.job).map(|entry| entry.value);
         let job = job.filter(|job| {
             let is_under_way =
                 matches!(job.state, JobState::Queued { .. } | JobState::Running { .. });

@@ -60,7 +60,7 @@ impl Ledger {
             (next != *snapshot).then_some(next)
         })
         .await?;
-        let stored = self.view.records().snapshot(&snapshot.id).cloned();
+        let stored = self.view.records().snapshot(&snapshot.id);
         if stored.is_none_or(|entry| entry.value.job != id) {
             // Somebody else was faster.
             return Ok(());

@@ -46,7 +46,7 @@ impl Ledger {
             Ok(()) if began.elapsed() > GRACE / 2 => self.check_name(snapshot).await,
             stored => stored,
         };
-        let created = self.view.records().snapshot(&snapshot.id).map(|entry| entry.value.clone());
+        let created = self.view.records().snapshot(&snapshot.id).map(|entry| entry.value);
         match (stored, created) {
             (Ok(()), Some(created)) => {
                 self.metrics.submitted(job);

@@ -42,7 +42,7 @@ impl Ledger {
 
     /// Gives a snapshot the job that it waits for, or forgets it if it is to go.
     async fn complete(&self, id: SnapshotId) -> Result<(), Error> {
-        let known = self.view.records().snapshot(&id).cloned();
+        let known = self.view.records().snapshot(&id);
         let Some(entry) = known else { return Ok(()) };
         let snapshot = &*entry.value;
         if self.reload_job(snapshot.job).await? {
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     async fn drop_job(&self, id: JobId) -> Result<(), Error> {
-        let known = self.view.records().job(&id).cloned();
+        let known = self.view.records().job(&id);
         let Some(entry) = known else { return Ok(()) };
         let job = &*entry.value;
         if self.reload_snapshot(job.organization, job.snapshot).await? {

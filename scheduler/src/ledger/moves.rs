@@ -69,11 +69,11 @@ impl Ledger {
     /// # Errors
     /// Nothing can be written now.
     pub async fn follow(&self, id: JobId) -> Result<(), Error> {
-        let Some(job) = self.view.records().job(&id).cloned() else { return Ok(()) };
+        let Some(job) = self.view.records().job(&id) else { return Ok(()) };
         self.know_snapshot(&job.value).await?;
         let behind: Vec<SnapshotId> = {
             let records = self.view.records();
-            let followers = records.followers(id).map(|entry| &entry.value);
+            let followers = records.followers(id).map(|entry| entry.value);
             followers
                 .filter(|snapshot| snapshot.follow(&job.value).is_some())
                 .map(|s| s.id)
@@ -108,9 +108,9 @@ impl Ledger {
     /// A job, asked for if it is not known: another replica may have made it a
     /// moment ago.
     async fn job(&self, id: JobId) -> Result<Option<Entry<JobRecord>>, Error> {
-        let known = self.view.records().job(&id).cloned();
+        let known = self.view.records().job(&id);
         if known.is_none() && self.reload_job(id).await? {
-            return Ok(self.view.records().job(&id).cloned());
+            return Ok(self.view.records().job(&id));
         }
         Ok(known)
     }

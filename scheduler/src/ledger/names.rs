@@ -187,7 +187,7 @@ impl Ledger {
         next: &NameRecord,
         revision: u64,
     ) -> Result<(), bucket::Error> {
-        let holder = self.view.records().snapshot(&next.holder()).cloned();
+        let holder = self.view.records().snapshot(&next.holder());
         let holder = holder.filter(|entry| entry.value.state.standing() == Standing::Ready);
         let key = key_of(name);
         let Some(holder) = holder else {

@@ -106,7 +106,7 @@ impl Ledger {
     /// # Errors
     /// Nothing can be read or written now.
     pub async fn tell_all(&self, id: JobId) -> Result<(), Error> {
-        let job = self.view.records().job(&id).map(|entry| entry.value.clone());
+        let job = self.view.records().job(&id).map(|entry| entry.value);
         if let (Some(job), Some(key)) = (job, self.work_of(id)) {
             let work = self.read::<WorkRecord>(&key).await?.map(|(record, _)| record);
             for sharer in work.filter(|work| work.job == id).into_iter().flat_map(|w| w.sharers) {

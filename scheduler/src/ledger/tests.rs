@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::*;
+use crate::replay;
 use crate::view::Debris;
-use crate::watch;
 
 /// A scheduler's ledger and view, following the records.
 pub(crate) struct Replica {
@@ -60,10 +60,7 @@ async fn replica_with(bus: &Bus, images: Images) -> Replica {
     let (ready, complete) = oneshot::channel();
     let (bucket, followed) = (bus.bucket(&BucketName::Records), view.clone());
     let watch = tokio::spawn(async move {
-        let apply = |change| {
-            let _lost = watch::apply_record(&followed, change);
-        };
-        watch::follow(bucket, ready, apply).await.unwrap();
+        replay::follow(bucket, followed, ready, |_lost| {}).await.unwrap();
     });
     complete.await.unwrap();
     Replica { ledger: Arc::new(ledger), view, _work: work, watch }

@@ -184,7 +184,7 @@ impl Logs {
     }
 
     fn record(&self, job: JobId) -> Result<Arc<JobRecord>, Error> {
-        let record = self.view.records().job(&job).map(|entry| entry.value.clone());
+        let record = self.view.records().job(&job).map(|entry| entry.value);
         record.ok_or(Error::UnknownJob(job))
     }
 

@@ -2,7 +2,7 @@
 
 use slipway_blobstore::{ObjectKey, Store};
 use slipway_domain::job::{JobRecord, JobState};
-use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
+use slipway_domain::snapshot::SnapshotRecord;
 
 use super::{Error, Settler};
 use crate::images;
@@ -66,17 +66,12 @@ impl Settler {
     /// link stays, for the sweep of the object store.
     fn shared(&self, snapshot: &SnapshotRecord, digest: &slipway_oci::Digest) -> bool {
         let records = self.view.records();
-        let mut others = records
-            .of(&snapshot.organization)
-            .filter(|other| other.value.id != snapshot.id && other.value.region == snapshot.region);
-        others.any(|other| match &other.value.state {
-            SnapshotState::Active { image } | SnapshotState::Inactive { image } => {
-                image.digest == *digest
-            }
-            SnapshotState::Pending | SnapshotState::Building | SnapshotState::Pulling => true,
-            SnapshotState::BuildFailed { .. }
-            | SnapshotState::Error { .. }
-            | SnapshotState::Removing => false,
-        })
+        let is_other = |other: &SnapshotRecord| {
+            other.id != snapshot.id
+                && other.organization == snapshot.organization
+                && other.region == snapshot.region
+        };
+        records.waiting().any(|other| is_other(&other.value))
+            || records.of_image(digest).any(|other| is_other(&other.value))
     }
 }

@@ -7,6 +7,8 @@
 mod accounts;
 mod credentials;
 mod fleet;
+mod kept;
+mod ranked;
 mod records;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,7 +18,10 @@ use tokio::sync::watch;
 pub use accounts::Accounts;
 pub use credentials::Credentials;
 pub use fleet::Fleet;
-pub use records::{Debris, Entry, Key, Name, Records, Value, Watched, name_of};
+pub use records::{
+    Debris, Entry, Jobs, Key, Listing, Name, Order, Packers, Ready, Records, SortKey, Value,
+    Watched, name_of,
+};
 
 /// What the scheduler knows. Share it in an `Arc`.
 #[derive(Debug)]

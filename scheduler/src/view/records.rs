@@ -2,28 +2,35 @@
 
 mod debris;
 mod names;
+mod orders;
+mod page;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod value;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use slipway_bus::topology::keys;
 use slipway_domain::job::JobRecord;
-use slipway_domain::snapshot::name::NameRecord;
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
-use uuid::Uuid;
 
 pub use debris::Debris;
 pub use names::{Name, name_of};
+pub use orders::{Order, SortKey};
+pub use page::{Jobs, Listing};
 pub use usage::Usage;
+pub use value::{Key, Packers, Ready, Value, Watched};
 
+use super::kept::{Kept, Prepared};
+use super::ranked::Ranked;
 use names::Names;
+use page::Index;
 
 /// A record with the revision under which it is stored.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Entry<T> {
     /// The record.
     pub value: Arc<T>,
@@ -31,57 +38,18 @@ pub struct Entry<T> {
     pub revision: u64,
 }
 
-/// A key of the bucket `records`, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
-    /// `snapshot.<organization>.<id>`.
-    Snapshot(SnapshotId),
-    /// `job.<id>`.
-    Job(JobId),
-    /// `name.<organization>.<base64url>`.
-    Name(Name),
-}
-
-impl Key {
-    /// Parses a key; `None` for one that this version does not know.
-    #[must_use]
-    pub fn parse(key: &str) -> Option<Self> {
-        let (kind, rest) = key.split_once('.')?;
-        match kind {
-            "snapshot" => rest.split_once('.')?.1.parse().ok().map(Self::Snapshot),
-            "job" => rest.parse().ok().map(Self::Job),
-            "name" => keys::parse_snapshot_name(key).map(Self::Name),
-            _ => None,
-        }
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), revision: self.revision }
     }
-}
-
-/// A value of the bucket `records`, parsed.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// Of a snapshot key.
-    Snapshot(SnapshotRecord),
-    /// Of a job key.
-    Job(JobRecord),
-    /// Of a name key: the name, and whose it is.
-    Name(Name, NameRecord),
-}
-
-/// A change that the watch brought.
-#[derive(Debug)]
-pub enum Watched {
-    /// A value was written.
-    Put(Box<Value>),
-    /// A value was deleted.
-    Deleted(Key),
 }
 
 /// All snapshots and jobs.
 #[derive(Debug, Default)]
 pub struct Records {
-    snapshots: HashMap<SnapshotId, Entry<SnapshotRecord>>,
+    snapshots: Kept<SnapshotId, SnapshotRecord>,
     names: Names,
-    jobs: HashMap<JobId, Entry<JobRecord>>,
+    jobs: Kept<JobId, JobRecord>,
     /// Jobs that a reconciler has yet to finish: not over, or log not archived.
     open: HashSet<JobId>,
     /// Snapshots that a reconciler has yet to remove.
@@ -91,7 +59,9 @@ pub struct Records {
     /// Snapshots whose job has yet to say how it ended.
     waiting: HashSet<SnapshotId>,
     /// Which snapshots stand on which job.
-    followers: BTreeSet<(JobId, SnapshotId)>,
+    followers: Ranked<(JobId, SnapshotId)>,
+    /// What pages are found by.
+    index: Index,
     /// How many snapshots of which state an organization has.
     usage: HashMap<OrganizationId, Usage>,
     /// The last revision that the watch brought.
@@ -101,7 +71,7 @@ pub struct Records {
 impl Records {
     /// A snapshot by id.
     #[must_use]
-    pub fn snapshot(&self, id: &SnapshotId) -> Option<&Entry<SnapshotRecord>> {
+    pub fn snapshot(&self, id: &SnapshotId) -> Option<Entry<SnapshotRecord>> {
         self.snapshots.get(id)
     }
 
@@ -111,20 +81,15 @@ impl Records {
         &self,
         organization: &OrganizationId,
         id_or_name: &str,
-    ) -> Option<&Entry<SnapshotRecord>> {
+    ) -> Option<Entry<SnapshotRecord>> {
         let named = self.names.holder(organization, id_or_name);
         let id = named.or_else(|| id_or_name.parse().ok())?;
         self.snapshots.get(&id).filter(|entry| entry.value.organization == *organization)
     }
 
-    /// Every snapshot, in no order.
-    pub fn all(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        self.snapshots.values()
-    }
-
     /// Snapshots that every organization may use.
     pub fn general(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        self.general.iter().filter_map(|id| self.snapshots.get(id))
+        self.general.iter().filter_map(|id| self.snapshots.live(id))
     }
 
     /// A snapshot that an organization may see: its own of that name, else a
@@ -134,40 +99,48 @@ impl Records {
         &self,
         organization: &OrganizationId,
         id_or_name: &str,
-    ) -> Option<&Entry<SnapshotRecord>> {
+    ) -> Option<Entry<SnapshotRecord>> {
         if let Some(id) = self.names.holder(organization, id_or_name) {
             return self.snapshots.get(&id);
         }
         let mut named = self.general().filter(|entry| entry.value.name == id_or_name);
         let oldest = named.next().map(|first| named.fold(first, older));
         let by_id = || self.snapshots.get(&id_or_name.parse().ok()?);
-        oldest.or_else(|| {
+        oldest.cloned().or_else(|| {
             by_id().filter(|entry| entry.value.organization == *organization || entry.value.general)
         })
     }
 
     /// A job by id.
     #[must_use]
-    pub fn job(&self, id: &JobId) -> Option<&Entry<JobRecord>> {
+    pub fn job(&self, id: &JobId) -> Option<Entry<JobRecord>> {
         self.jobs.get(id)
     }
 
     /// Jobs that are not over or whose log is not archived yet.
     pub fn open_jobs(&self) -> impl Iterator<Item = &Entry<JobRecord>> {
-        self.open.iter().filter_map(|id| self.jobs.get(id))
+        self.open.iter().filter_map(|id| self.jobs.live(id))
     }
 
     /// Snapshots that are being removed.
     pub fn removing(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        self.removing.iter().filter_map(|id| self.snapshots.get(id))
+        self.removing.iter().filter_map(|id| self.snapshots.live(id))
+    }
+
+    /// Snapshots whose job has yet to say how it ended.
+    pub fn waiting(&self) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
+        self.waiting.iter().filter_map(|id| self.snapshots.live(id))
     }
 
     /// The snapshots that stand on a job, by id.
-    pub fn followers(&self, job: JobId) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        let (first, last) =
-            (SnapshotId::from_uuid(Uuid::nil()), SnapshotId::from_uuid(Uuid::max()));
-        let pairs = self.followers.range((job, first)..=(job, last));
-        pairs.filter_map(|(_, id)| self.snapshots.get(id))
+    pub fn followers(&self, job: JobId) -> impl Iterator<Item = Entry<SnapshotRecord>> {
+        self.follower_ids(job).filter_map(|id| self.snapshots.get(&id))
+    }
+
+    fn follower_ids(&self, job: JobId) -> impl Iterator<Item = SnapshotId> {
+        let first = self.followers.rank(|(other, _)| *other < job);
+        let pairs = self.followers.from(first).take_while(move |(other, _)| *other == job);
+        pairs.map(|(_, id)| *id)
     }
 
     /// How many snapshots of which state an organization has.
@@ -178,23 +151,44 @@ impl Records {
 
     /// Jobs that have told a snapshot less than they should have.
     pub fn owing(&self) -> impl Iterator<Item = JobId> {
-        let waiting = self.waiting.iter().filter_map(|id| self.snapshots.get(id));
-        waiting.map(|entry| &entry.value).filter(|snapshot| self.is_behind(snapshot)).map(|s| s.job)
+        let waiting = self.waiting().map(|entry| &entry.value);
+        waiting.filter(|snapshot| self.is_behind(snapshot)).map(|snapshot| snapshot.job)
     }
 
     /// Whether the job of a snapshot has told it less than it should have.
     #[must_use]
     pub fn is_behind(&self, snapshot: &SnapshotRecord) -> bool {
-        self.jobs.get(&snapshot.job).is_some_and(|job| snapshot.follow(&job.value).is_some())
+        // A job that rests was never redriven, so it has no more to say to a snapshot
+        // that does not wait.
+        let job = match snapshot.waits() {
+            true => self.jobs.get(&snapshot.job),
+            false => self.jobs.live(&snapshot.job).cloned(),
+        };
+        job.is_some_and(|job| snapshot.follow(&job.value).is_some())
+    }
+
+    /// The job of a snapshot, if it has told it less than it should have. Reads no
+    /// record that rests on account of a job that does.
+    #[must_use]
+    pub fn behind(&self, id: &SnapshotId, job: &JobId) -> Option<JobId> {
+        self.snapshots.live(id).map(|_| ()).or_else(|| self.jobs.live(job).map(|_| ()))?;
+        let snapshot = self.snapshots.get(id)?.value;
+        self.is_behind(&snapshot).then_some(snapshot.job)
     }
 
     /// Whether every snapshot that stands on a job has heard how it ended. A job
     /// that is gone has nothing to say, nor has one that was redriven since `life`.
     #[must_use]
     pub fn is_told(&self, job: &JobId, life: u32) -> bool {
-        let Some(record) = self.jobs.get(job).map(|entry| &entry.value) else { return true };
+        let Some(record) = self.jobs.get(job).map(|entry| entry.value) else { return true };
         let is_over = record.state.is_over() || record.revival.redrives > life;
         is_over && !self.followers(*job).any(|snapshot| self.is_behind(&snapshot.value))
+    }
+
+    /// What packs values ahead.
+    #[must_use]
+    pub fn packers(&self) -> Packers {
+        Packers { snapshots: self.snapshots.packer(), jobs: self.jobs.packer() }
     }
 
     /// Takes in a change that the watch brought.
@@ -210,36 +204,39 @@ impl Records {
     /// watch has passed and that is not here was deleted since.
     pub fn put(&mut self, value: Value, revision: u64) {
         let known = match &value {
-            Value::Snapshot(record) => self.snapshots.contains_key(&record.id),
-            Value::Job(record) => self.jobs.contains_key(&record.id),
+            Value::Snapshot(record) => self.snapshots.has(&record.id),
+            Value::Job(record) => self.jobs.has(&record.id),
             Value::Name(name, _) => self.names.has_record(name),
         };
         if known || revision > self.watched {
-            self.store(value, revision);
+            self.store(value.prepare(&self.packers()), revision);
         }
     }
 
-    fn store(&mut self, value: Value, revision: u64) {
+    fn store(&mut self, value: Ready, revision: u64) {
         match value {
-            Value::Snapshot(record) => self.put_snapshot(record, revision),
-            Value::Job(record) => self.put_job(record, revision),
-            Value::Name(name, record) => self.names.put_record(name, record, revision),
+            Ready::Snapshot(record) => self.put_snapshot(record, revision),
+            Ready::Job(record) => self.put_job(record, revision),
+            Ready::Name(name, record) => self.names.put_record(name, record, revision),
         }
     }
 
-    fn put_snapshot(&mut self, record: SnapshotRecord, revision: u64) {
+    fn put_snapshot(&mut self, prepared: Prepared<SnapshotRecord>, revision: u64) {
+        let record = prepared.record();
         let id = record.id;
-        if self.snapshots.get(&id).is_some_and(|known| known.revision >= revision) {
+        if self.snapshots.revision(&id).is_some_and(|known| known >= revision) {
             return;
         }
-        self.uncount(&id);
-        self.count(&record);
-        self.names.add(&record);
-        self.snapshots.insert(id, Entry { value: Arc::new(record), revision });
+        if let Some(known) = self.snapshots.get(&id) {
+            self.uncount(&known.value);
+        }
+        let name = self.names.add(record);
+        self.count(record, name);
+        self.snapshots.insert(id, prepared, revision);
     }
 
     /// Notes a snapshot in everything that is derived from snapshots.
-    fn count(&mut self, record: &SnapshotRecord) {
+    fn count(&mut self, record: &SnapshotRecord, name: Arc<str>) {
         if record.state == SnapshotState::Removing {
             self.removing.insert(record.id);
         }
@@ -251,64 +248,73 @@ impl Records {
         }
         self.followers.insert((record.job, record.id));
         self.usage.entry(record.organization).or_default().add(&record.state);
+        self.index.add_snapshot(record, name);
     }
 
-    /// Takes back what [`Self::count`] noted of a snapshot as it is known.
-    fn uncount(&mut self, id: &SnapshotId) {
-        let Some(known) = self.snapshots.get(id).map(|entry| entry.value.clone()) else { return };
-        self.removing.remove(id);
-        self.waiting.remove(id);
-        self.general.remove(id);
-        self.followers.remove(&(known.job, *id));
+    /// Takes back what [`Self::count`] noted of a snapshot.
+    fn uncount(&mut self, known: &SnapshotRecord) {
+        self.removing.remove(&known.id);
+        self.waiting.remove(&known.id);
+        self.general.remove(&known.id);
+        self.followers.remove(&(known.job, known.id));
         if let Some(usage) = self.usage.get_mut(&known.organization) {
             usage.take(&known.state);
             if usage.is_empty() {
                 self.usage.remove(&known.organization);
             }
         }
+        self.index.remove_snapshot(known);
     }
 
-    fn put_job(&mut self, record: JobRecord, revision: u64) {
+    fn put_job(&mut self, prepared: Prepared<JobRecord>, revision: u64) {
+        let record = prepared.record();
         let id = record.id;
-        if self.jobs.get(&id).is_some_and(|known| known.revision >= revision) {
+        if self.jobs.revision(&id).is_some_and(|known| known >= revision) {
             return;
         }
+        if let Some(known) = self.jobs.get(&id) {
+            self.index.remove_job(&known.value);
+        }
+        self.index.add_job(record);
         let archived = record.log == slipway_domain::job::LogState::Archived;
         if record.state.is_over() && archived {
             self.open.remove(&id);
         } else {
             self.open.insert(id);
         }
-        self.jobs.insert(id, Entry { value: Arc::new(record), revision });
+        self.jobs.insert(id, prepared, revision);
     }
 
     /// Forgets what a key held, unless it was written again later.
     fn delete(&mut self, key: &Key, revision: u64) {
         match key {
             Key::Snapshot(id) => self.delete_snapshot(id, revision),
-            Key::Job(id) => {
-                if self.jobs.get(id).is_some_and(|known| known.revision < revision) {
-                    self.jobs.remove(id);
-                    self.open.remove(id);
-                }
-            }
+            Key::Job(id) => self.delete_job(id, revision),
             Key::Name(name) => self.names.delete_record(name.clone(), revision),
         }
     }
 
-    fn delete_snapshot(&mut self, id: &SnapshotId, revision: u64) {
-        if self.snapshots.get(id).is_none_or(|known| known.revision >= revision) {
+    fn delete_job(&mut self, id: &JobId, revision: u64) {
+        let Some(known) = self.jobs.get(id).filter(|known| known.revision < revision) else {
             return;
-        }
-        self.uncount(id);
-        let Some(gone) = self.snapshots.remove(id) else { return };
-        self.names.remove(&gone.value);
+        };
+        self.index.remove_job(&known.value);
+        self.jobs.remove(id);
+        self.open.remove(id);
+    }
+
+    fn delete_snapshot(&mut self, id: &SnapshotId, revision: u64) {
+        let Some(known) = self.snapshots.get(id).filter(|known| known.revision < revision) else {
+            return;
+        };
+        self.uncount(&known.value);
+        self.snapshots.remove(id);
+        self.names.remove(&known.value);
     }
 
     /// Forgets a job that the leader does not know; ids never come back.
     pub fn forget_job(&mut self, id: &JobId) {
-        self.jobs.remove(id);
-        self.open.remove(id);
+        self.delete_job(id, u64::MAX);
     }
 
     /// Forgets a snapshot that the leader does not know.

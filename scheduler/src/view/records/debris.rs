@@ -24,11 +24,11 @@ impl Records {
     #[must_use]
     pub fn debris(&self) -> Vec<Debris> {
         let waiting = self.waiting.iter().chain(&self.removing);
-        let snapshots = waiting.filter_map(|id| self.snapshots.get(id));
+        let snapshots = waiting.filter_map(|id| self.snapshots.live(id));
         let snapshots = snapshots
-            .filter(|entry| !self.jobs.contains_key(&entry.value.job))
+            .filter(|entry| !self.jobs.has(&entry.value.job))
             .map(|entry| Debris::Snapshot(entry.value.id));
-        let jobs = self.open.iter().filter(|id| self.followers(**id).next().is_none());
+        let jobs = self.open.iter().filter(|id| self.follower_ids(**id).next().is_none());
         self.names_ahead().chain(snapshots).chain(jobs.map(|id| Debris::Job(*id))).collect()
     }
 }

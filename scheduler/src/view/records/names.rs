@@ -3,20 +3,31 @@
 //! Owns what the records of names say beside what snapshots say of themselves.
 //! The record decides whose a name is; that a snapshot calls itself so does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::snapshot::name::{NameRecord, Standing};
 use slipway_domain::{OrganizationId, SnapshotId};
 
-use super::{Debris, Entry, Records, usage};
+use super::{Debris, Records, usage};
 
 /// A name within its organization.
 pub type Name = (OrganizationId, String);
 
-/// What is known of one name.
+/// What is known of one name. Nearly all are plain, so these are small.
+#[derive(Debug)]
+enum Named {
+    /// One snapshot calls itself so, and its record of this revision names that alone.
+    Plain(SnapshotId, u64),
+    /// Anything else.
+    Special(Box<Details>),
+}
+
+/// What is known of a name of which there is more to say.
 #[derive(Debug, Default)]
-struct Named {
+struct Details {
     /// Its record with the revision, if it has one.
     record: Option<(NameRecord, u64)>,
     /// The snapshots that call themselves so.
@@ -24,35 +35,67 @@ struct Named {
 }
 
 impl Named {
-    /// Whether one snapshot has the name, and nobody else is concerned.
-    fn is_plain(&self) -> bool {
-        let holder = self.record.as_ref().map(|(record, _)| record.holder());
-        let is_lone = self.record.as_ref().is_some_and(|(record, _)| record.members().count() == 1);
-        is_lone && self.snapshots.len() == 1 && self.snapshots.first().copied() == holder
+    fn holder(&self) -> Option<SnapshotId> {
+        match self {
+            Self::Plain(id, _) => Some(*id),
+            Self::Special(details) => Some(details.record.as_ref()?.0.holder()),
+        }
+    }
+
+    fn record(&self) -> Option<NameRecord> {
+        match self {
+            Self::Plain(id, _) => Some(NameRecord::new(*id)),
+            Self::Special(details) => Some(details.record.as_ref()?.0.clone()),
+        }
+    }
+
+    fn snapshots(&self) -> Vec<SnapshotId> {
+        match self {
+            Self::Plain(id, _) => vec![*id],
+            Self::Special(details) => details.snapshots.iter().copied().collect(),
+        }
+    }
+
+    fn into_details(self) -> Box<Details> {
+        match self {
+            Self::Plain(id, revision) => Box::new(Details {
+                record: Some((NameRecord::new(id), revision)),
+                snapshots: BTreeSet::from([id]),
+            }),
+            Self::Special(details) => details,
+        }
+    }
+}
+
+impl From<Box<Details>> for Named {
+    fn from(details: Box<Details>) -> Self {
+        match &details.record {
+            Some((record, revision))
+                if record.members().eq(details.snapshots.iter().copied())
+                    && details.snapshots.len() == 1 =>
+            {
+                Self::Plain(record.holder(), *revision)
+            }
+            _ => Self::Special(details),
+        }
     }
 }
 
 /// Every name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    all: HashMap<OrganizationId, BTreeMap<String, Named>>,
+    all: HashMap<OrganizationId, HashMap<Arc<str>, Named>>,
     /// Those of which more is to be known than whose they are.
     special: BTreeSet<Name>,
 }
 
 impl Names {
     pub(super) fn holder(&self, organization: &OrganizationId, name: &str) -> Option<SnapshotId> {
-        Some(self.get(organization, name)?.record.as_ref()?.0.holder())
-    }
-
-    /// The snapshots of an organization, by name.
-    pub(super) fn of(&self, organization: &OrganizationId) -> impl Iterator<Item = SnapshotId> {
-        let names = self.all.get(organization).into_iter().flat_map(BTreeMap::values);
-        names.flat_map(|named| named.snapshots.iter().copied())
+        self.get(organization, name)?.holder()
     }
 
     pub(super) fn has_record(&self, (organization, name): &Name) -> bool {
-        self.get(organization, name).is_some_and(|named| named.record.is_some())
+        self.holder(organization, name).is_some()
     }
 
     pub(super) fn put_record(&mut self, name: Name, record: NameRecord, revision: u64) {
@@ -65,36 +108,57 @@ impl Names {
 
     /// Forgets the record of a name, unless it was written again later.
     pub(super) fn delete_record(&mut self, name: Name, revision: u64) {
-        self.change(name, |named| named.record.take_if(|(_, known)| *known < revision));
+        self.change(name, |named| {
+            named.record.take_if(|(_, known)| *known < revision);
+        });
     }
 
-    pub(super) fn add(&mut self, snapshot: &SnapshotRecord) {
-        self.change(name_of(snapshot), |named| named.snapshots.insert(snapshot.id));
+    /// Notes what a snapshot calls itself; returns the text to share.
+    pub(super) fn add(&mut self, snapshot: &SnapshotRecord) -> Arc<str> {
+        self.change(name_of(snapshot), |named| {
+            named.snapshots.insert(snapshot.id);
+        })
     }
 
     pub(super) fn remove(&mut self, snapshot: &SnapshotRecord) {
-        self.change(name_of(snapshot), |named| named.snapshots.remove(&snapshot.id));
+        self.change(name_of(snapshot), |named| {
+            named.snapshots.remove(&snapshot.id);
+        });
     }
 
     fn get(&self, organization: &OrganizationId, name: &str) -> Option<&Named> {
         self.all.get(organization)?.get(name)
     }
 
-    fn change<T>(&mut self, name: Name, change: impl FnOnce(&mut Named) -> T) {
+    /// Changes what is known of a name; returns its text as it is kept here.
+    fn change(&mut self, name: Name, change: impl FnOnce(&mut Details)) -> Arc<str> {
         let names = self.all.entry(name.0).or_default();
-        let named = names.entry(name.1.clone()).or_default();
-        change(named);
-        if named.record.is_none() && named.snapshots.is_empty() {
-            names.remove(&name.1);
+        let mut place = match names.entry(Arc::from(&*name.1)) {
+            Slot::Occupied(place) => place,
+            Slot::Vacant(place) => place.insert_entry(Named::Special(Box::default())),
+        };
+        let text = place.key().clone();
+        let before = place.insert(Named::Special(Box::default()));
+        let was_plain = matches!(before, Named::Plain(..));
+        let mut details = before.into_details();
+        change(&mut details);
+        if details.record.is_none() && details.snapshots.is_empty() {
+            place.remove();
             if names.is_empty() {
                 self.all.remove(&name.0);
             }
             self.special.remove(&name);
-        } else if named.is_plain() {
-            self.special.remove(&name);
-        } else {
-            self.special.insert(name);
+            return text;
         }
+        let named = Named::from(details);
+        let is_plain = matches!(named, Named::Plain(..));
+        place.insert(named);
+        if !is_plain {
+            self.special.insert(name);
+        } else if !was_plain {
+            self.special.remove(&name);
+        }
+        text
     }
 }
 
@@ -125,8 +189,8 @@ impl Records {
         record: &NameRecord,
     ) -> impl Iterator<Item = SnapshotId> {
         let named = self.names.get(organization, name);
-        let snapshots = named.into_iter().flat_map(|named| &named.snapshots);
-        snapshots.copied().filter(|id| {
+        let snapshots = named.into_iter().flat_map(Named::snapshots);
+        snapshots.filter(|id| {
             let entry = self.snapshots.get(id);
             let stays = entry.is_none_or(|entry| {
                 entry.value.general || entry.value.state.standing() == Standing::Going
@@ -141,11 +205,10 @@ impl Records {
         if !self.names.special.contains(name) {
             return false;
         }
-        let record = self.names.get(&name.0, &name.1).and_then(|named| named.record.as_ref());
-        match record {
-            Some((record, _)) => {
-                record.settled(|id| self.standing(id)) != *record
-                    || self.superseded(name, record).next().is_some()
+        match self.names.get(&name.0, &name.1).and_then(Named::record) {
+            Some(record) => {
+                record.settled(|id| self.standing(id)) != record
+                    || self.superseded(name, &record).next().is_some()
             }
             None => self.nameless(name).is_some(),
         }
@@ -160,8 +223,8 @@ impl Records {
     /// The snapshot that may take a name whose record is gone: the latest.
     #[must_use]
     pub fn nameless(&self, (organization, name): &Name) -> Option<SnapshotId> {
-        let named = self.names.get(organization, name)?;
-        let mut latest = named.snapshots.iter().rev().copied();
+        let snapshots = self.names.get(organization, name)?.snapshots();
+        let mut latest = snapshots.into_iter().rev();
         latest.find(|id| self.standing(*id) != Standing::Going)
     }
 
@@ -178,27 +241,19 @@ impl Records {
     #[must_use]
     pub fn in_use(&self, (organization, name): &Name) -> usize {
         let named = self.names.get(organization, name);
-        let snapshots = named.into_iter().flat_map(|named| &named.snapshots);
-        let states = snapshots.filter_map(|id| self.snapshots.get(id));
+        let snapshots = named.into_iter().flat_map(Named::snapshots);
+        let states = snapshots.filter_map(|id| self.snapshots.get(&id));
         states.filter(|entry| usage::is_in_use(&entry.value.state)).count()
     }
 
     /// Names of snapshots that are not there.
     pub(super) fn names_ahead(&self) -> impl Iterator<Item = Debris> {
         self.names.special.iter().flat_map(|name| {
-            let named = self.names.get(&name.0, &name.1);
-            let record = named.and_then(|named| named.record.as_ref());
-            let members = record.into_iter().flat_map(|(record, _)| record.members());
-            let missing = members.filter(|id| !self.snapshots.contains_key(id));
+            let record = self.names.get(&name.0, &name.1).and_then(Named::record);
+            let members: Vec<SnapshotId> =
+                record.iter().flat_map(|record| record.members()).collect();
+            let missing = members.into_iter().filter(|id| !self.snapshots.has(id));
             missing.map(|id| Debris::Name(id, name.clone()))
         })
-    }
-
-    /// Every snapshot of an organization, by name.
-    pub fn of(
-        &self,
-        organization: &OrganizationId,
-    ) -> impl Iterator<Item = &Entry<SnapshotRecord>> {
-        self.names.of(organization).filter_map(|id| self.snapshots.get(&id))
     }
 }

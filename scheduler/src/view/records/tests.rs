@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use slipway_domain::Class;
 use slipway_domain::job::NewJob;
+use slipway_domain::snapshot::name::NameRecord;
 use slipway_domain::spec::JobKind;
+use uuid::Uuid;
 
 use super::*;
 
@@ -17,6 +19,10 @@ fn job(n: u128) -> JobRecord {
         trace: None,
     };
     JobRecord::new(new, jiff::Timestamp::UNIX_EPOCH)
+}
+
+fn put(value: Value) -> Watched {
+    Watched::Put(Box::new(value.prepare(&Packers::default())))
 }
 
 #[test]
@@ -89,17 +95,17 @@ fn what_lacks_its_counterpart_is_debris_until_the_counterpart_comes() {
     let mut records = Records::default();
     let lone = snapshot(1, 7);
     let name = Value::Name(name_of(&lone), NameRecord::new(lone.id));
-    records.watched(Watched::Put(Box::new(name.clone())), 1);
+    records.watched(put(name.clone()), 1);
     assert_eq!(records.debris(), [Debris::Name(lone.id, name_of(&lone))]);
-    records.watched(Watched::Put(Box::new(Value::Snapshot(lone.clone()))), 2);
+    records.watched(put(Value::Snapshot(lone.clone())), 2);
     assert_eq!(records.debris(), [Debris::Snapshot(lone.id)]);
     let record = JobRecord { id: lone.job, snapshot: lone.id, ..job(7) };
-    records.watched(Watched::Put(Box::new(Value::Job(record.clone()))), 3);
+    records.watched(put(Value::Job(record.clone())), 3);
     assert_eq!(records.debris(), []);
     records.watched(Watched::Deleted(Key::Snapshot(lone.id)), 4);
     assert_eq!(records.debris(), [Debris::Name(lone.id, name_of(&lone)), Debris::Job(record.id)]);
     records.watched(Watched::Deleted(Key::Job(record.id)), 5);
-    records.watched(Watched::Put(Box::new(name)), 6);
+    records.watched(put(name), 6);
     records.watched(Watched::Deleted(Key::Name(name_of(&lone))), 7);
     assert_eq!(records.debris(), []);
 }
