@@ -24,6 +24,7 @@ mod follow;
 mod format;
 mod interrupt;
 mod jobs;
+mod list;
 mod loadtest;
 mod logs;
 mod report;
@@ -114,10 +115,12 @@ pub fn run(command: Command, cli: &mut clap::Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<(), Error> {
-    if let Command::Loadtest(loadtest::Command::Chaos(args)) = command {
-        // It brings a server of its own.
-        return chaos::run(*args).await;
-    }
+    // These bring servers of their own.
+    let command = match command {
+        Command::Loadtest(loadtest::Command::Chaos(args)) => return chaos::run(*args).await,
+        Command::Loadtest(loadtest::Command::List(args)) => return list::run(*args).await,
+        command => command,
+    };
     let client = connect::from_environment()?;
     match command {
         Command::Snapshot(SnapshotCommand::Create(args)) => create::run(&client, args).await,

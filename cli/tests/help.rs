@@ -64,6 +64,7 @@ fn help_teaches() {
         "loadtest",
         "loadtest builds",
         "loadtest chaos",
+        "loadtest list",
         "loadtest logs",
         "completions",
     ] {

@@ -1,6 +1,8 @@
 //! Why a run does not begin. What fails within one is counted, not returned;
 //! see [`crate::failures`].
 
+use std::path::PathBuf;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a run did not begin.
@@ -32,9 +34,45 @@ pub enum Error {
     /// A message of the floor was not taken.
     #[error("a message of the floor got no further for two minutes: is NATS overloaded?")]
     FloorStalled,
+    /// A program of the run cannot be started.
+    #[error("cannot start `{program}`")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A program of the run does not serve.
+    #[error("`{program}` does not serve; it wrote `{}`", log.display())]
+    NotUp {
+        /// The program.
+        program: String,
+        /// What it said.
+        log: PathBuf,
+    },
+    /// No port is free on loopback.
+    #[error("no port is free on loopback")]
+    Port(#[source] std::io::Error),
+    /// A file of the run cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The records of a run cannot be written.
+    #[error("cannot write the snapshots of the run to NATS")]
+    Seed(#[source] BoxError),
 }
 
 impl Error {
+    pub(crate) fn seed(source: impl Into<BoxError>) -> Self {
+        Self::Seed(source.into())
+    }
+
     pub(crate) fn floor(source: impl Into<BoxError>) -> Self {
         Self::Floor(source.into())
     }

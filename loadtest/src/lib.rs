@@ -1,11 +1,12 @@
 //! Drives a running Slipway from outside, measures it, and checks what it
 //! answers.
 //!
-//! Owns scenarios ([`builds`], [`logs`], [`storm`]), when each of their operations starts
+//! Owns scenarios ([`builds`], [`logs`], [`storm`], [`list`]), when each of their operations starts
 //! ([`schedule`]), and the figures ([`latency`], [`report`], [`timeline`],
 //! [`plot`]). Refuses to steer the system from inside: it speaks HTTP as any client
 //! does, so that users can drive their own fleets with it. [`storm`] listens on
-//! NATS as well, since asking about thousands of jobs would be load of its own. A scenario is a module with a plan and a function
+//! NATS as well, since asking about thousands of jobs would be load of its own, and
+//! [`list`] runs a server of its own. A scenario is a module with a plan and a function
 //! that makes a [`Report`] of it; [`Run`] is what all of them share.
 //!
 //! Invariant: a run leaves no snapshot behind, or names those that it could not
@@ -14,6 +15,7 @@
 pub mod builds;
 pub mod failures;
 pub mod latency;
+pub mod list;
 pub mod logs;
 pub mod plot;
 pub mod report;

@@ -147,7 +147,7 @@ pub enum Error {
     /// The load test does not fit on the server, or cannot be made.
     #[error("the load test was not made")]
     Loadtest(#[source] slipway_loadtest::Error),
-    /// There is no nats-server to run chaos with.
+    /// There is no nats-server to run a load test with.
     #[error("no nats-server can be used")]
     NatsServer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The chaos run came to no end; that says nothing about the system.

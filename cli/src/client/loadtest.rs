@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::chaos;
 use super::error::Error;
 use super::interrupt::Interrupt;
+use super::list;
 
 /// `slipway loadtest …`
 #[derive(Debug, Subcommand)]
@@ -29,6 +30,9 @@ pub enum Command {
     /// Run a system of its own, hurt it, and check that nothing was lost
     #[command(after_help = chaos::HELP)]
     Chaos(Box<chaos::Chaos>),
+    /// Give a scheduler very many snapshots, and time its start, its lists and its reads
+    #[command(after_help = list::HELP)]
+    List(Box<list::List>),
     /// Ask for many snapshots at a rate, or as fast as they go, beside what bare NATS would take
     #[command(after_help = STORM_HELP)]
     Storm(Storm),
@@ -156,7 +160,7 @@ struct Common {
     json: Option<PathBuf>,
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("not a rate above 0".to_owned()) }
 }
@@ -173,14 +177,15 @@ pub async fn run(client: Client, command: Command) -> Result<(), Error> {
         Command::Builds(mut args) => {
             let out = Out::open(args.common.json.take())?;
             let plan = args.plan()?;
-            out.show(&stoppable(&run, &interrupt, builds::run(&run, plan)).await?)
+            out.show(&stoppable(run.stop(), &interrupt, builds::run(&run, plan)).await?)
         }
         Command::Logs(mut args) => {
             let out = Out::open(args.common.json.take())?;
             let plan = args.plan();
-            out.show(&stoppable(&run, &interrupt, logs::run(&run, plan)).await?)
+            out.show(&stoppable(run.stop(), &interrupt, logs::run(&run, plan)).await?)
         }
         Command::Chaos(args) => chaos::run(*args).await,
+        Command::List(args) => list::run(*args).await,
         Command::Storm(args) => args.run(&run, &interrupt).await,
     }
 }
@@ -202,7 +207,7 @@ impl Storm {
         };
         // Boxed, since it holds the futures of three measurements.
         let scenario = Box::pin(storm::run(run, &bus, plan));
-        let report = stoppable(run, interrupt, scenario).await?;
+        let report = stoppable(run.stop(), interrupt, scenario).await?;
         if let Some(path) = plot {
             let written = std::fs::write(&path, plot::svg(&report));
             written.map_err(|source| Error::Report { path, source })?;
@@ -258,8 +263,8 @@ impl Logs {
 }
 
 /// Lets Ctrl-C end a scenario in order: it cleans up and still reports.
-async fn stoppable(
-    run: &Run,
+pub(super) async fn stoppable(
+    stop: &CancellationToken,
     interrupt: &Interrupt,
     scenario: impl Future<Output = Result<Report, slipway_loadtest::Error>>,
 ) -> Result<Report, Error> {
@@ -268,7 +273,7 @@ async fn stoppable(
     let report = tokio::select! {
         report = &mut scenario => report,
         () = interrupt.pressed() => {
-            run.stop().cancel();
+            stop.cancel();
             scenario.await
         }
     };
@@ -279,7 +284,7 @@ async fn stoppable(
 }
 
 /// Where the report goes.
-enum Out {
+pub(super) enum Out {
     Text,
     Json,
     Both { path: PathBuf, file: File },
@@ -287,7 +292,7 @@ enum Out {
 
 impl Out {
     /// Opened before the run, so that no run is made in vain.
-    fn open(json: Option<PathBuf>) -> Result<Self, Error> {
+    pub(super) fn open(json: Option<PathBuf>) -> Result<Self, Error> {
         match json {
             None => Ok(Self::Text),
             Some(path) if path == Path::new("-") => Ok(Self::Json),
@@ -299,7 +304,7 @@ impl Out {
     }
 
     /// Shows the report, and says what it means for the exit code.
-    fn show(self, report: &Report) -> Result<(), Error> {
+    pub(super) fn show(self, report: &Report) -> Result<(), Error> {
         match self {
             Self::Text => write!(io::stdout(), "{report}")?,
             Self::Json => write_json(io::stdout(), report)?,

@@ -45,7 +45,9 @@ fn allowed(package: &str) -> Option<Vec<&'static str>> {
                 .concat()
         }
         "slipway-chaos" => [SHARED, &["slipway-faults"]].concat(),
-        "slipway-loadtest" => vec!["slipway-api", "slipway-bus", "slipway-domain"],
+        "slipway-loadtest" => {
+            vec!["slipway-api", "slipway-bus", "slipway-domain", "slipway-faults", "slipway-oci"]
+        }
         "slipway" => [
             SHARED,
             &["slipway-buildkit", "slipway-registry", "slipway-scheduler", "slipway-worker"],
