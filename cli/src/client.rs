@@ -138,7 +138,7 @@ async fn dispatch(command: Command) -> Result<(), Error> {
         Command::RegistryCredential(command) => credentials::run(&client, command).await,
         Command::Organization(command) => accounts::organization(&client, command).await,
         Command::ApiKey(command) => accounts::api_key(&client, command).await,
-        Command::Loadtest(command) => loadtest::run(client, command).await,
+        Command::Loadtest(command) => Box::pin(loadtest::run(client, command)).await,
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -38,12 +38,12 @@ pub struct Delays {
 
 impl Delays {
     /// From when the worker had the line.
-    pub fn from_worker(&self) -> Latency {
+    pub fn since_worker(&self) -> Latency {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From when the container wrote it, if the lines say when that was.
-    pub fn from_container(&self) -> Latency {
+    pub fn since_container(&self) -> Latency {
         self.container.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(log.lines, 3, "5 does not follow 3");
         let twenty = Some(Duration::from_millis(20));
         assert_eq!((log.printed, log.read, log.was_late), (twenty, twenty, false));
-        let summary = delays.from_worker().summary().unwrap();
+        let summary = delays.since_worker().summary().unwrap();
         assert_eq!((summary.count, summary.max.round()), (3, 5.0));
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let delays = Delays::default();
         let log = read(15, &delays).log();
         assert_eq!((log.lines, log.was_late), (3, true));
-        assert_eq!(delays.from_worker().summary().unwrap().count, 2);
+        assert_eq!(delays.since_worker().summary().unwrap().count, 2);
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let delays = Delays::default();
         let written = since_boot().as_secs_f64() - 0.5;
         delays.record(&format!("#5 0.1 {written:.2} 1"), Duration::ZERO);
-        let taken = delays.from_container().summary().unwrap();
+        let taken = delays.since_container().summary().unwrap();
         assert!((490.0..30_000.0).contains(&taken.min), "{taken:?}");
     }
 
