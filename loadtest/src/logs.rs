@@ -90,10 +90,15 @@ impl Plan {
             }
             Some(rate) => {
                 let (burst, pause) = ((rate / BURSTS).round(), 1.0 / BURSTS);
+                // A shell writes each line by itself, `seq` many at once.
+                let numbers = "seq $((n + 1)) $m";
+                let print = match self.same_machine {
+                    true => format!("{clock}for i in $({numbers}); do {line}; done"),
+                    false => numbers.to_owned(),
+                };
                 format!(
                     "n=0; while [ $n -lt {lines} ]; do m=$((n + {burst})); \
-                     [ $m -le {lines} ] || m={lines}; {clock}\
-                     for i in $(seq $((n + 1)) $m); do {line}; done; n=$m; sleep {pause:.6}; done"
+                     [ $m -le {lines} ] || m={lines}; {print}; n=$m; sleep {pause:.6}; done"
                 )
             }
         }
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn bursts_print_every_number_once() {
-        let plan = Plan {
+        let mut plan = Plan {
             lines: 1234,
             followers: 1,
             rate: Some(50_000.0),
@@ -258,11 +263,14 @@ mod tests {
             same_machine: true,
             pairs: 0,
         };
-        let printed = std::process::Command::new("sh").args(["-c", &plan.print()]).output();
-        let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
-        let numbers: Vec<u64> =
-            printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-        assert_eq!(numbers, (1..=1234).collect::<Vec<_>>());
+        for same_machine in [true, false] {
+            plan.same_machine = same_machine;
+            let printed = std::process::Command::new("sh").args(["-c", &plan.print()]).output();
+            let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+            let numbers = printed.lines().map(|line| line.rsplit(' ').next().unwrap().parse());
+            let numbers: Vec<u64> = numbers.map(Result::unwrap).collect();
+            assert_eq!(numbers, (1..=1234).collect::<Vec<_>>());
+        }
     }
 
     #[test]
