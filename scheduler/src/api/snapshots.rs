@@ -16,7 +16,7 @@ use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{LogSeq, Region};
 
 use super::{ApiError, App, Caller, idempotency, present};
-use crate::view::{Listing, Order, SortKey};
+use crate::view::{Listing, Needle, Order, SortKey};
 use crate::{activity, logs};
 
 /// Make a snapshot
@@ -64,20 +64,34 @@ pub async fn list(
     let needle = query.name.as_deref().map(str::to_lowercase);
     let own = caller.organization;
     let organization = app.view.accounts().organizations.get(&own).cloned();
-    let may_see = |region: &Region| organization.as_ref().is_none_or(|own| own.may_use(region));
     let start = usize::try_from((page - 1).saturating_mul(limit)).unwrap_or(usize::MAX);
-    let listing =
-        Listing { order, name: needle.as_deref(), regions: &may_see, start, limit: limit as usize };
-    let records = app.view.records();
-    let found = records.visible_page(&own, &listing);
-    let fleet = app.view.fleet();
     let pending_is_over = pending_is_over(&headers);
-    let show = |record: &Arc<SnapshotRecord>| {
-        present::snapshot(record, records.replaced_by(record), &fleet, pending_is_over)
+    let look = move || {
+        let may_see = |region: &Region| organization.as_ref().is_none_or(|own| own.may_use(region));
+        let (name, limit) = (needle.as_deref().map(Needle::new), limit as usize);
+        let listing = Listing { order, name, regions: &may_see, start, limit };
+        let records = app.view.records();
+        let found = records.visible_page(&own, &listing);
+        let fleet = app.view.fleet();
+        let show = |record: &Arc<SnapshotRecord>| {
+            present::snapshot(record, records.replaced_by(record), &fleet, pending_is_over)
+        };
+        (found.items.iter().map(show).collect(), found.total as u64)
     };
-    let items = found.items.iter().map(show).collect();
-    let total = found.total as u64;
+    // A part of a name is looked for in every name, which others need not wait for.
+    let (items, total) = if query.name.is_some() { blocking(look).await? } else { look() };
     Ok(Json(PaginatedSnapshots { items, total, page, total_pages: total.div_ceil(limit) }))
+}
+
+/// Does on a thread of its own what takes its time.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => ApiError::unavailable(&std::io::Error::other("the server stops")),
+    })
 }
 
 /// Read a snapshot

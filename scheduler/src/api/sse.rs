@@ -22,6 +22,10 @@ use crate::view::View;
 /// Between signs of life on a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// How long changes are waited for that come together: everything changes for every
+/// follower.
+const CROWD: Duration = Duration::from_millis(25);
+
 /// The answer to a request for a job's log.
 pub fn log(
     view: Arc<View>,
@@ -79,6 +83,8 @@ fn job_events(view: Arc<View>, queue: Arc<Queue>, job: JobId) -> BoxStream<'stat
                 return Some((event, (view, queue, changes, shown, over)));
             }
             changes.changed().await.ok()?;
+            // Changes come in crowds, and most are of other jobs.
+            tokio::time::sleep(CROWD).await;
         }
     })
     .boxed()

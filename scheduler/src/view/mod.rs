@@ -19,8 +19,8 @@ pub use accounts::Accounts;
 pub use credentials::Credentials;
 pub use fleet::Fleet;
 pub use records::{
-    Debris, Entry, Jobs, Key, Listing, Name, Order, Packers, Ready, Records, SortKey, Value,
-    Watched, name_of,
+    Debris, Entry, Jobs, Key, Listing, Name, Needle, Order, Packers, Ready, Records, SortKey,
+    Value, Watched, name_of,
 };
 
 /// What the scheduler knows. Share it in an `Arc`.

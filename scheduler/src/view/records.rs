@@ -2,6 +2,7 @@
 
 mod debris;
 mod names;
+mod needle;
 mod orders;
 mod page;
 mod rest;
@@ -20,6 +21,7 @@ use slipway_domain::{JobId, OrganizationId, SnapshotId};
 
 pub use debris::Debris;
 pub use names::{Name, name_of};
+pub use needle::Needle;
 pub use orders::{Order, SortKey};
 pub use page::{Jobs, Listing};
 pub use service::Service;

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use slipway_domain::SnapshotId;
 use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
 
+use super::needle::Needle;
 use crate::view::ranked::Ranked;
 
 /// Newest first: ids are of version 7, so they sort by age.
@@ -159,9 +160,9 @@ impl Orders {
         self.of_use.iter().take_while(move |(time, _)| *time <= before).map(|(_, id)| *id)
     }
 
-    /// The ids whose name contains `needle`, which is in lowercase.
-    pub(super) fn named(&self, needle: &str) -> HashSet<SnapshotId> {
-        let found = self.names.iter().filter(|(name, _)| contains(name, needle));
+    /// The ids whose name contains `needle`.
+    pub(super) fn named(&self, needle: &Needle<'_>) -> HashSet<SnapshotId> {
+        let found = self.names.iter().filter(|(name, _)| needle.is_in(name));
         found.map(|(_, Reverse(id))| *id).collect()
     }
 
@@ -198,13 +199,4 @@ impl Orders {
             }
         }
     }
-}
-
-/// Whether `name` contains `needle`, which is in lowercase, in whatever case.
-pub(super) fn contains(name: &str, needle: &str) -> bool {
-    if !name.is_ascii() {
-        return name.to_lowercase().contains(needle);
-    }
-    let (name, needle) = (name.as_bytes(), needle.as_bytes());
-    needle.is_empty() || name.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle))
 }

@@ -17,16 +17,20 @@ use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{JobId, OrganizationId, Region, SnapshotId};
 use slipway_oci::Digest;
 
-use super::orders::{Line, Order, Orders, contains};
+use super::needle::Needle;
+use super::orders::{Line, Order, Orders};
 use super::{Entry, Records};
 use crate::view::ranked::Ranked;
+
+/// So many snapshots are rather read and sorted than found by a walk over all.
+const FEW: usize = 1000;
 
 /// Which part of an organization's snapshots.
 pub struct Listing<'a> {
     /// In which order.
     pub order: Order,
-    /// Only names that contain this, in whatever case; in lowercase.
-    pub name: Option<&'a str>,
+    /// Only names that contain this, in whatever case.
+    pub name: Option<Needle<'a>>,
     /// Only regions for which this holds.
     pub regions: &'a dyn Fn(&Region) -> bool,
     /// So many are left out.
@@ -38,7 +42,7 @@ pub struct Listing<'a> {
 impl Listing<'_> {
     fn has(&self, record: &SnapshotRecord) -> bool {
         (self.regions)(&record.region)
-            && self.name.is_none_or(|needle| contains(&record.name, needle))
+            && self.name.as_ref().is_none_or(|needle| needle.is_in(&record.name))
     }
 }
 
@@ -173,6 +177,7 @@ impl Records {
         let &Listing { order, start, limit, .. } = listing;
         let (total, ids): (usize, Vec<SnapshotId>) = match self.fitting(own, listing) {
             None => (own.snapshots.len(), own.snapshots.list(order, start).take(limit).collect()),
+            Some(fits) if fits.len() <= FEW => return self.sorted(&fits, listing),
             Some(fits) => {
                 let found = own.snapshots.list(order, 0).filter(|id| fits.contains(id));
                 // Nobody walks to the end for what begins after it.
@@ -182,6 +187,16 @@ impl Records {
         };
         let items = ids.iter().filter_map(|id| self.snapshots.get(id)).map(|entry| entry.value);
         Page { items: items.collect(), total }
+    }
+
+    /// A part of a few snapshots.
+    fn sorted(&self, few: &HashSet<SnapshotId>, listing: &Listing<'_>) -> Page {
+        let found = few.iter().filter_map(|id| self.snapshots.get(id)).map(|entry| entry.value);
+        let mut items: Vec<_> = found.collect();
+        items.sort_by(|a, b| listing.order.compare(a, b));
+        let total = items.len();
+        let items = items.into_iter().skip(listing.start).take(listing.limit).collect();
+        Page { items, total }
     }
 
     /// A part of the snapshots that an organization may see: its own, then general ones
@@ -212,7 +227,7 @@ impl Records {
         };
         let everywhere = own.regions.keys().all(|region| fits(*region));
         let within = (!everywhere).then(|| own.snapshots.within(fits));
-        let named = listing.name.filter(|needle| !needle.is_empty());
+        let named = listing.name.as_ref().filter(|needle| !needle.is_empty());
         let named = named.map(|needle| own.snapshots.named(needle));
         match (within, named) {
             (Some(within), Some(named)) => Some(within.intersection(&named).copied().collect()),

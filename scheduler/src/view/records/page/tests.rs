@@ -143,6 +143,7 @@ proptest! {
             let is_foreign = |one: &SnapshotRecord| one.organization != own;
             is_foreign(a).cmp(&is_foreign(b)).then_with(|| order.compare(a, b))
         });
+        let name = name.map(Needle::new);
         let page = records.visible_page(&own, &Listing { order, name, regions: &regions, start, limit });
         prop_assert_eq!(page.total, all.len());
         let wanted: Vec<SnapshotId> = all.iter().skip(start).take(limit).map(|one| one.id).collect();
