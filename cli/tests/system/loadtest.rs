@@ -202,7 +202,7 @@ async fn signs_of_life_are_seen_and_taken_back() {
     assert_eq!(code, Some(0), "{output}");
     let report = report(&json);
     assert_eq!(row(&report, "figures", "workers seen")["value"], 201.0);
-    assert!(row(&report, "figures", "its memory, with signs")["value"].as_f64().unwrap() > 1.0);
+    assert!(row(&report, "figures", "memory, with signs")["value"].as_f64().unwrap() > 1.0);
     assert!(row(&report, "latencies", "sign of life stored")["count"].as_u64().unwrap() >= 400);
     for part in ["quiet", "with signs"] {
         let count =

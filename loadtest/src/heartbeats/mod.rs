@@ -249,8 +249,8 @@ impl Found {
             [
                 cores("scheduler, quiet", quiet.scheduler),
                 cores("scheduler, with signs", busy.scheduler),
-                memory("its memory, quiet", quiet.scheduler),
-                memory("its memory, with signs", busy.scheduler),
+                memory("memory, quiet", quiet.scheduler),
+                memory("memory, with signs", busy.scheduler),
                 cores("nats, quiet", quiet.nats),
                 cores("nats, with signs", busy.nats),
             ]

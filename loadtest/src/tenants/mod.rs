@@ -29,7 +29,7 @@ pub(crate) use organizations::Tenants;
 use tally::Tally;
 
 /// The image of pulls unless another is given: simulated workers ask no registry.
-pub const IMAGE: &str = "loadtest.invalid/image:{n}";
+pub const IMAGE: &str = "loadtest.invalid/image:{number}";
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,7 +42,7 @@ pub struct Plan {
     pub rate: f64,
     /// Share of the requests that are pulls, from 0 to 1.
     pub pulls: f64,
-    /// The image of a pull; `{n}` in it stands for the request's number.
+    /// The image of a pull; `{number}` in it stands for the request's number.
     pub image: String,
     /// The regions; all that have a live worker if empty.
     pub regions: Vec<String>,
@@ -160,7 +160,7 @@ async fn one(
             follower.follow(due, asked).await
         }
         Kind::Pull => {
-            let image = plan.image.replace("{n}", &n.to_string());
+            let image = plan.image.replace("{number}", &n.to_string());
             let asked = follower.run.submit_pull(n, region, image);
             follower.follow(due, asked).await
         }

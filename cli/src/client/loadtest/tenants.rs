@@ -21,7 +21,7 @@ and where, is the same in every run.
 Examples:
   slipway loadtest tenants --rate 20 --count 2000
   slipway loadtest tenants --tenants 5 --pulls 0 --region us --region eu
-  slipway loadtest tenants --pulls 1 --image registry.example.com/app:v{n}";
+  slipway loadtest tenants --pulls 1 --image registry.example.com/app:v{number}";
 
 /// `slipway loadtest tenants`
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub struct Tenants {
     /// Share of the requests that are pulls, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = share)]
     pulls: f64,
-    /// Image of the pulls; `{n}` in it stands for the number of the request. Real workers need
+    /// Image of the pulls; `{number}` in it stands for the number of the request. Real workers need
     /// one that is there, simulated ones ask nobody
     #[arg(long, value_name = "IMAGE", default_value = tenants::IMAGE)]
     image: String,
