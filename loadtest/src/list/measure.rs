@@ -1,8 +1,8 @@
 //! What is asked of the scheduler, and how long each answer takes.
 //!
-//! Owns the kinds of requests. Each is made at a rate, whatever became of those before
-//! it, and is checked: a page has as many snapshots as it must, a read finds the one
-//! that was asked for.
+//! Owns the kinds of requests. Pages are asked for at a rate, whatever became of those
+//! before, reads and searches one after the other. Each answer is checked: a page has
+//! as many snapshots as it must, a read finds the one that was asked for.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use crate::progress::Progress;
 use crate::report::{Figure, Report};
 use crate::schedule::Schedule;
 
+/// Searches for a part of a name, each of which looks at every name.
+const SEARCHES: u64 = 20;
 /// Requests under way at once, at most.
 const CONCURRENCY: usize = 64;
 /// Targets, in milliseconds at the 99th percentile.
@@ -89,13 +91,14 @@ pub(super) async fn run(
 }
 
 impl Asker<'_> {
-    /// Reads of one snapshot, by id and by name.
+    /// Reads of one snapshot, by id and by name: one after the other, since a clock
+    /// that gives them out is no finer than they are.
     async fn reads(&mut self) -> Latency {
         let mut all = Latency::default();
         for (row, by_name) in [("get by id", false), ("get by name", true)] {
             let (client, seeded) = (self.client.clone(), self.seeded.clone());
             let mut random = self.random.clone();
-            self.ask(row, &mut all, move |_| {
+            self.ask(row, self.one_by_one(self.plan.requests), &mut all, move |_| {
                 let (client, seeded) = (client.clone(), seeded.clone());
                 let n = random.random_range(0..seeded.len());
                 async move {
@@ -119,7 +122,7 @@ impl Asker<'_> {
             for (row, page) in rows.into_iter().zip([1, last.div_ceil(2), last]) {
                 let client = self.client.clone();
                 let wanted = limit.min(total - (page - 1) * limit);
-                self.ask(row, &mut all, move |n| {
+                self.ask(row, self.paced(), &mut all, move |n| {
                     let client = client.clone();
                     let order = if n % 2 == 0 { "asc" } else { "desc" };
                     let what = ListSnapshots {
@@ -147,7 +150,8 @@ impl Asker<'_> {
         let (client, seeded, mut random) =
             (self.client.clone(), self.seeded.clone(), self.random.clone());
         let mut all = Latency::default();
-        self.ask("by a part of the name", &mut all, move |_| {
+        let few = self.one_by_one(self.plan.requests.min(SEARCHES));
+        self.ask("by a part of the name", few, &mut all, move |_| {
             let (client, name) = (client.clone(), &seeded[random.random_range(0..seeded.len())].1);
             let part = name.split_once('/').map_or(&**name, |(_, part)| part).to_owned();
             let what = ListSnapshots { name: Some(part), ..ListSnapshots::default() };
@@ -159,7 +163,7 @@ impl Asker<'_> {
         })
         .await;
         let client = self.client.clone();
-        self.ask("jobs, first page", &mut all, move |_| {
+        self.ask("jobs, first page", self.paced(), &mut all, move |_| {
             let client = client.clone();
             async move {
                 let found = client.jobs(&ListJobs::default()).await;
@@ -170,15 +174,27 @@ impl Asker<'_> {
         .await;
     }
 
+    /// Requests at the plan's rate.
+    const fn paced(&self) -> Schedule {
+        let Plan { requests: count, rate, .. } = *self.plan;
+        Schedule { count, concurrency: CONCURRENCY, rate: Some(rate) }
+    }
+
+    const fn one_by_one(&self, count: u64) -> Schedule {
+        Schedule { count, concurrency: 1, rate: None }
+    }
+
     /// Makes the requests of one row.
-    async fn ask<F>(&mut self, row: &'static str, all: &mut Latency, mut ask: impl FnMut(u64) -> F)
-    where
+    async fn ask<F>(
+        &mut self,
+        row: &'static str,
+        schedule: Schedule,
+        all: &mut Latency,
+        mut ask: impl FnMut(u64) -> F,
+    ) where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
         self.progress.say(row);
-        let plan = self.plan;
-        let schedule =
-            Schedule { count: plan.requests, concurrency: CONCURRENCY, rate: Some(plan.rate) };
         let mut times = Latency::default();
         let failures = &mut self.report.failures;
         let start = |n, due: Instant| {
