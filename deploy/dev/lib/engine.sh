@@ -119,6 +119,8 @@ engine_clear_leftovers() {
   server_stop dockerd 20
   server_stop containerd 10
   rm -f "$ENGINE_DATA"/{docker,containerd}.{sock,pid} "$ENGINE_DATA"/containerd.sock.ttrpc
+  # Networks of an engine that was killed: their bridges may be another one's by now.
+  rm -rf "$ENGINE_DATA/data/network"
   engine_bridge_down
 }
 
