@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use slipway_bus::bucket::Watch;
 use slipway_bus::topology::BucketName;
 use slipway_bus::{Bus, bucket};
 use slipway_domain::Region;
@@ -73,31 +74,39 @@ impl Following<'_> {
         bucket: BucketName,
         mut apply: impl FnMut(&View, bucket::Change) + Send + 'static,
     ) -> Contact {
+        let view = self.view.clone();
+        self.spawn(&bucket, async move |watch, ready| {
+            watch::follow(watch, ready, |change| apply(&view, change)).await
+        })
+    }
+
+    fn records(&mut self, ledger: Arc<Ledger>) {
+        let view = self.view.clone();
+        self.spawn(&BucketName::Records, async move |watch, ready| {
+            replay::follow(watch, view, ready, |job| ledger.announce(job)).await
+        });
+    }
+
+    /// Follows a bucket in a task of its own, until shutdown.
+    fn spawn<F>(
+        &mut self,
+        bucket: &BucketName,
+        follow: impl FnOnce(Watch, oneshot::Sender<()>) -> F,
+    ) -> Contact
+    where
+        F: Future<Output = Result<(), bucket::Error>> + Send + 'static,
+    {
         let (ready, complete) = oneshot::channel();
         self.complete.push(complete);
-        let (view, shutdown) = (self.view.clone(), self.tasks.shutdown().clone());
-        let watch = self.bus.bucket(&bucket).watch(None);
+        let watch = self.bus.bucket(bucket).watch(None);
         let contact = watch.contact();
+        let (follow, shutdown) = (follow(watch, ready), self.tasks.shutdown().clone());
         self.tasks.spawn_essential("watch", async move {
-            let follow = watch::follow(watch, ready, |change| apply(&view, change));
             if let Some(Err(error)) = shutdown.run_until_cancelled(follow).await {
                 tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
             }
         });
         contact
-    }
-
-    fn records(&mut self, ledger: Arc<Ledger>) {
-        let (ready, complete) = oneshot::channel();
-        self.complete.push(complete);
-        let watch = self.bus.bucket(&BucketName::Records).watch(None);
-        let (view, shutdown) = (self.view.clone(), self.tasks.shutdown().clone());
-        self.tasks.spawn_essential("watch", async move {
-            let follow = replay::follow(watch, view, ready, |job| ledger.announce(job));
-            if let Some(Err(error)) = shutdown.run_until_cancelled(follow).await {
-                tracing::error!(error = telemetry::chain(&error), "a bucket cannot be followed");
-            }
-        });
     }
 
     fn leases(&mut self, region: Region) -> (Contact, mpsc::UnboundedReceiver<Loss>) {

@@ -47,8 +47,9 @@ impl Fair {
     /// An organization is served.
     pub fn serve(&mut self, organization: OrganizationId, weight: u32) {
         let turn = self.turns.entry(organization).or_insert(self.now);
+        // One that was held back, by a limit of its own, does not make up for it.
         self.now = self.now.max(*turn);
-        *turn += stride(weight);
+        *turn = self.now + stride(weight);
         if self.turns.len() > 2 * FEW {
             // Of those who left and were passed since; who waits is as well off anew.
             self.turns.retain(|_, turn| *turn > self.now);
@@ -135,6 +136,18 @@ mod tests {
         fair.join(id(2));
         let served = serve(&mut fair, &[(1, 1), (2, 1)], 10);
         assert_eq!(served.iter().filter(|n| **n == 2).count(), 5);
+    }
+
+    #[test]
+    fn who_was_held_back_by_a_limit_does_not_make_up_for_it() {
+        let mut fair = Fair::default();
+        fair.join(id(1));
+        fair.join(id(2));
+        // 1 waits, too, but may not have more.
+        serve(&mut fair, &[(2, 1)], 100);
+        let served = serve(&mut fair, &[(1, 1), (2, 1)], 10);
+        // One that it is owed, and then in turn.
+        assert_eq!(served, [1, 1, 2, 1, 2, 1, 2, 1, 2, 1]);
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Queue {
             // Cancel-safe: an interval and a watch lose nothing when dropped.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = ticks.tick() => strangers = self.tick(&strangers),
+                now = ticks.tick() => strangers = self.tick(&strangers, now),
                 changed = changes.changed() => if changed.is_err() { return },
             }
             let sent = {
@@ -164,8 +164,7 @@ impl Queue {
 
     /// Takes up jobs that another scheduler should have sent, `strangers` of the last
     /// look, and tells of those that wait for long. Returns new strangers.
-    fn tick(&self, strangers: &HashSet<JobId>) -> HashSet<JobId> {
-        let now = Instant::now();
+    fn tick(&self, strangers: &HashSet<JobId>, now: Instant) -> HashSet<JobId> {
         let (late, unknown) = {
             let mut lines = self.lines();
             self.forget(&mut lines, now);
@@ -238,18 +237,13 @@ impl Queue {
         line.release(&window, &terms, &mut room, &self.view.records(), now)
     }
 
-    /// What live workers can take.
+    /// What live workers can take. Jobs on workers that drain, or are gone and not
+    /// known to be, make it look less: then the few that are sent ahead keep the
+    /// others busy.
     fn window(&self, (region, class): &Key) -> Window {
-        // In this order, as everywhere.
-        let (records, fleet) = (self.view.records(), self.view.fleet());
-        let mut window = Window { slots: 0, free: 0 };
-        for worker in fleet.ready(region, *class) {
-            let slots = worker.slots as usize;
-            let running = records.service().running_on(region, &worker.id);
-            window.slots += slots;
-            window.free += slots.saturating_sub(running);
-        }
-        window
+        let running = self.view.records().service().running(region, *class);
+        let slots = self.view.fleet().slots(region, *class);
+        Window { slots, free: slots.saturating_sub(running) }
     }
 
     /// Jobs of an organization that were admitted or run, everywhere.

@@ -189,23 +189,20 @@ async fn what_a_scheduler_left_behind_is_sent_by_another() {
     let mut gone = Scheduler::start(&bus).await;
     let job = gone.submit(1).await;
     drop(gone);
-    let heard = async || {
-        while other.replica.view.records().job(&job.id).is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    heard().await;
+    let mut changes = other.replica.view.changes();
+    while other.replica.view.records().job(&job.id).is_none() {
+        changes.changed().await.unwrap();
+    }
     // It is nobody's at the first look, and is sent a courtesy after the second.
-    let strangers = other.settler.queue.tick(&HashSet::new());
+    let now = Instant::now();
+    let strangers = other.settler.queue.tick(&HashSet::new(), now);
     assert_eq!(strangers, HashSet::from([job.id]));
-    assert!(other.settler.queue.tick(&strangers).is_empty());
+    assert!(other.settler.queue.tick(&strangers, now).is_empty());
     other.look().await;
     assert_eq!(other.queued().await, 0, "its own scheduler may be about to send it");
-    while other.queued().await == 0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        other.settler.queue.tick(&HashSet::new());
-        other.settle().await;
-    }
+    other.settler.queue.tick(&HashSet::new(), Instant::now() + Duration::from_secs(1));
+    other.settle().await;
+    assert_eq!(other.queued().await, 1);
     assert_eq!(take(&bus, &other).await.id, job.id);
 }
 

@@ -12,6 +12,8 @@ pub struct Fleet {
     workers: BTreeMap<(Region, WorkerId), WorkerRecord>,
     /// Workers that are to take no new jobs, alive or not.
     drains: BTreeSet<(Region, WorkerId)>,
+    /// Slots of the workers that are ready, so that nobody has to look at each.
+    slots: HashMap<Region, HashMap<Class, usize>>,
     /// With the region in whose bucket they lie.
     leases: HashMap<JobId, (Region, Lease)>,
     /// Counts changes; a renewal is none.
@@ -76,7 +78,7 @@ impl Fleet {
 
     /// Live workers of the region that take new jobs of the class and read the messages
     /// of this program.
-    pub fn ready(&self, region: &Region, class: Class) -> impl Iterator<Item = &WorkerRecord> {
+    fn ready(&self, region: &Region, class: Class) -> impl Iterator<Item = &WorkerRecord> {
         self.takers(region, class).filter(|worker| is_up_to_date(worker))
     }
 
@@ -115,26 +117,61 @@ impl Fleet {
         self.leases.get(job).map(|(_, lease)| lease)
     }
 
+    /// Slots of live workers that take new jobs of the class and read the messages of
+    /// this program.
+    #[must_use]
+    pub fn slots(&self, region: &Region, class: Class) -> usize {
+        let known = self.slots.get(region).and_then(|classes| classes.get(&class));
+        known.copied().unwrap_or_default()
+    }
+
     /// A worker's sign of life.
     pub fn put_worker(&mut self, worker: WorkerRecord) {
         let key = (worker.region.clone(), worker.id.clone());
         if self.workers.get(&key) != Some(&worker) {
-            self.workers.insert(key, worker);
+            self.take_slots(&key);
+            self.workers.insert(key.clone(), worker);
+            self.add_slots(&key);
             self.version += 1;
         }
     }
 
     /// A worker's sign of life expired.
     pub fn remove_worker(&mut self, region: &Region, worker: &WorkerId) {
-        if self.workers.remove(&(region.clone(), worker.clone())).is_some() {
+        let key = (region.clone(), worker.clone());
+        self.take_slots(&key);
+        if self.workers.remove(&key).is_some() {
             self.version += 1;
         }
+    }
+
+    fn add_slots(&mut self, key: &(Region, WorkerId)) {
+        self.count_slots(key, |sum, slots| *sum += slots);
+    }
+
+    fn take_slots(&mut self, key: &(Region, WorkerId)) {
+        self.count_slots(key, |sum, slots| *sum -= slots);
+    }
+
+    /// Adds or takes the slots of a worker as it is known, if it is ready.
+    fn count_slots(&mut self, key: &(Region, WorkerId), count: fn(&mut usize, usize)) {
+        let Some(worker) = self.workers.get(key) else { return };
+        if self.is_draining(worker) || !is_up_to_date(worker) {
+            return;
+        }
+        let (slots, classes) = (worker.slots as usize, worker.classes.clone());
+        let sums = self.slots.entry(key.0.clone()).or_default();
+        let classes: BTreeSet<Class> = classes.into_iter().collect();
+        classes.into_iter().for_each(|class| count(sums.entry(class).or_default(), slots));
     }
 
     /// A worker is to take no new jobs, or may again.
     pub fn set_drained(&mut self, region: &Region, worker: WorkerId, drained: bool) {
         let key = (region.clone(), worker);
-        let changed = if drained { self.drains.insert(key) } else { self.drains.remove(&key) };
+        self.take_slots(&key);
+        let changed =
+            if drained { self.drains.insert(key.clone()) } else { self.drains.remove(&key) };
+        self.add_slots(&key);
         self.version += u64::from(changed);
     }
 
@@ -157,6 +194,7 @@ impl Fleet {
     pub fn clear(&mut self, region: &Region) {
         self.workers.retain(|(of, _), _| of != region);
         self.drains.retain(|(of, _)| of != region);
+        self.slots.remove(region);
         self.leases.retain(|_, (of, _)| of != region);
         self.version += 1;
     }
@@ -206,15 +244,23 @@ mod tests {
         let mut fleet = Fleet::default();
         fleet.put_worker(worker("w1", Some(message::VERSION)));
         fleet.put_worker(worker("w2", Some(message::VERSION)));
+        assert_eq!(fleet.slots(&us, cpu), 2);
         for name in ["w1", "w2"] {
             assert!(fleet.serves(&us, cpu) && fleet.has_free_slot(&us, cpu));
             fleet.set_drained(&us, name.parse().unwrap(), true);
         }
         assert!(!fleet.serves(&us, cpu) && !fleet.has_free_slot(&us, cpu));
+        assert_eq!(fleet.slots(&us, cpu), 0);
+        // Another sign of life changes nothing about that.
+        fleet.put_worker(WorkerRecord { slots: 4, ..worker("w1", Some(message::VERSION)) });
+        assert_eq!(fleet.slots(&us, cpu), 0);
         // The same name elsewhere is another worker.
         fleet.set_drained(&"eu".parse().unwrap(), "w1".parse().unwrap(), false);
         assert!(!fleet.serves(&us, cpu));
         fleet.set_drained(&us, "w1".parse().unwrap(), false);
         assert!(fleet.serves(&us, cpu) && fleet.registry(&us).is_some());
+        assert_eq!(fleet.slots(&us, cpu), 4);
+        fleet.remove_worker(&us, &"w1".parse().unwrap());
+        assert_eq!(fleet.slots(&us, cpu), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use slipway_domain::job::{JobRecord, JobState};
-use slipway_domain::{Class, OrganizationId, Region, WorkerId};
+use slipway_domain::{Class, OrganizationId, Region};
 
 /// How much the latest job weighs in the mean.
 const LATEST: f64 = 0.2;
@@ -14,17 +14,17 @@ const LATEST: f64 = 0.2;
 /// What runs now.
 #[derive(Debug, Default)]
 pub struct Service {
-    workers: HashMap<Region, HashMap<WorkerId, usize>>,
+    queues: HashMap<Region, HashMap<Class, usize>>,
     organizations: HashMap<OrganizationId, usize>,
     /// Seconds that jobs took.
     seconds: HashMap<Region, HashMap<Class, f64>>,
 }
 
 impl Service {
-    /// Jobs that a worker holds.
+    /// Jobs of a region and class that workers hold.
     #[must_use]
-    pub fn running_on(&self, region: &Region, worker: &WorkerId) -> usize {
-        let known = self.workers.get(region).and_then(|workers| workers.get(worker));
+    pub fn running(&self, region: &Region, class: Class) -> usize {
+        let known = self.queues.get(region).and_then(|classes| classes.get(&class));
         known.copied().unwrap_or_default()
     }
 
@@ -43,12 +43,12 @@ impl Service {
 
     /// A job changed, came or went.
     pub(super) fn changed(&mut self, before: Option<&JobRecord>, after: Option<&JobRecord>) {
-        if let Some((job, worker)) = before.and_then(running) {
-            self.count(job, worker, |count| *count = count.saturating_sub(1));
+        if let Some(job) = before.filter(|job| is_running(job)) {
+            self.count(job, |count| *count = count.saturating_sub(1));
         }
         let Some(job) = after else { return };
-        if let Some((job, worker)) = running(job) {
-            self.count(job, worker, |count| *count += 1);
+        if is_running(job) {
+            self.count(job, |count| *count += 1);
         } else if let Some(seconds) = took(job)
             && before.is_none_or(|before| took(before).is_none())
         {
@@ -58,8 +58,8 @@ impl Service {
         }
     }
 
-    fn count(&mut self, job: &JobRecord, worker: &WorkerId, change: fn(&mut usize)) {
-        change_in(entry(&mut self.workers, &job.region), worker, change);
+    fn count(&mut self, job: &JobRecord, change: fn(&mut usize)) {
+        change_in(entry(&mut self.queues, &job.region), &job.class, change);
         change_in(&mut self.organizations, &job.organization, change);
     }
 }
@@ -81,15 +81,8 @@ fn change_in<K: Clone + Eq + Hash>(all: &mut HashMap<K, usize>, of: &K, change: 
     }
 }
 
-const fn running(job: &JobRecord) -> Option<(&JobRecord, &WorkerId)> {
-    match &job.state {
-        JobState::Running { worker, .. } => Some((job, worker)),
-        JobState::Queued { .. }
-        | JobState::Succeeded { .. }
-        | JobState::Failed { .. }
-        | JobState::Cancelled
-        | JobState::Dead { .. } => None,
-    }
+const fn is_running(job: &JobRecord) -> bool {
+    matches!(job.state, JobState::Running { .. })
 }
 
 /// How long the last attempt of a job took that made an image, or could not for its
