@@ -205,7 +205,7 @@ impl Scheduler {
 
     /// A client with another key.
     pub(crate) fn client_with(&self, key: &str) -> Result<Client, Error> {
-        let url = self.url().parse().map_err(Error::seed)?;
+        let url = self.url().parse().expect("an address and a path make a URL");
         Ok(Client::new(url, &SecretString::from(key.to_owned()))?)
     }
 }

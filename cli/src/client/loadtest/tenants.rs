@@ -1,15 +1,12 @@
 //! `slipway loadtest tenants`.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use clap::Args;
 use slipway_loadtest::{Run, tenants};
 
 use super::super::error::Error;
 use super::super::interrupt::Interrupt;
-use super::nats::Nats;
-use super::{Out, plotted, rate, stoppable, time};
+use super::nats::Watched;
+use super::rate;
 
 pub(super) const HELP: &str = "\
 Needs a key that may operate the server (`admin`): it makes organizations called
@@ -47,23 +44,12 @@ pub struct Tenants {
     /// Region to ask for; may be given several times [default: all that have a worker]
     #[arg(long = "region", value_name = "REGION")]
     regions: Vec<String>,
-    /// How long a job may take before it counts as failed
-    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = time)]
-    timeout: Duration,
-    /// Draw the latencies over time into this file, as SVG
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
-    /// Write the report to this file as JSON, too; `-` writes it instead of the text
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    nats: Nats,
+    watched: Watched,
 }
 
 impl Tenants {
     pub(super) async fn run(self, run: &Run, interrupt: &Interrupt) -> Result<(), Error> {
-        let out = Out::open(self.json)?;
-        let bus = self.nats.bus().await?;
         let plan = tenants::Plan {
             tenants: self.tenants.into(),
             count: self.count,
@@ -71,12 +57,9 @@ impl Tenants {
             pulls: self.pulls,
             image: self.image,
             regions: self.regions,
-            limit: self.timeout,
+            limit: self.watched.timeout,
         };
-        let scenario = Box::pin(tenants::run(run, &bus, plan));
-        let report = stoppable(run.stop(), interrupt, scenario).await?;
-        plotted(self.plot, &report)?;
-        out.show(&report)
+        self.watched.run(run, interrupt, async |bus| tenants::run(run, &bus, plan).await).await
     }
 }
 
