@@ -14,7 +14,7 @@ use slipway_bus::Bus;
 
 use crate::builds::{seconds, tiny};
 use crate::error::Error;
-use crate::failures::Failures;
+use crate::failures::{Failure, Failures};
 use crate::followed::{Clock, Follower, Job};
 use crate::latency::Latency;
 use crate::observer::Observer;
@@ -74,7 +74,10 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
         let made = raise(one, &plan, names..names + flood, &mut failures).await;
         let first = phases.len() as u64 * plan.count;
         drive(&follower, &plan, first, &mut phase, &mut failures).await;
-        phase.left = waiting(one, &plan).await?;
+        match waiting(one, &plan).await {
+            Ok(left) => phase.left = left,
+            Err(error) => failures.add(Failure::api("jobs", &error)),
+        }
         one.delete_all(made, &mut failures).await;
         phases.push(phase);
     }
@@ -161,7 +164,7 @@ async fn drive(
 }
 
 /// Jobs of an organization that wait.
-async fn waiting(run: &Run, plan: &Plan) -> Result<u64, Error> {
+async fn waiting(run: &Run, plan: &Plan) -> Result<u64, slipway_api::client::Error> {
     let mut query = slipway_api::own::ListJobs {
         state: Some("queued".to_owned()),
         region: plan.region.clone(),

@@ -33,6 +33,7 @@ mod followed;
 mod job;
 mod observer;
 mod own;
+mod process;
 mod progress;
 mod run;
 

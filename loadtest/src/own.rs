@@ -1,7 +1,7 @@
 //! A system of a run's own: a nats-server, a scheduler and workers, as processes below
 //! a folder of the run.
 //!
-//! Owns their files, and the figures of their memory. Invariant: none outlives the run.
+//! Owns their files. Invariant: none outlives the run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,12 @@ use tokio::time::Instant;
 
 use crate::builds::seconds;
 use crate::error::Error;
+use crate::process::Process;
 
 /// The one region.
 pub(crate) const REGION: &str = "us";
 /// Between two looks whether a process serves.
 const LOOK: Duration = Duration::from_millis(10);
-/// Ticks of a second in what Linux tells of processes, on every machine that it runs on.
-const TICKS: f64 = 100.0;
 
 /// What such a system is made of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,9 +68,10 @@ impl Own {
             self.store(REGION),
         );
         let command = self.role(&["scheduler"], name, &text)?;
-        let before = nats.processor();
+        let before = nats.process.processor()?;
         let server = self.serve(command, listen, name).await?;
-        Ok(Scheduler { server, key, nats_processor: nats.processor() - before })
+        let nats_processor = nats.process.processor()? - before;
+        Ok(Scheduler { server, key, nats_processor })
     }
 
     /// Starts a worker with more settings (lines of TOML), and returns when the
@@ -123,13 +123,14 @@ impl Own {
         let (begun, log) = (Instant::now(), self.log(name));
         let program = command.get_program().to_string_lossy().into_owned();
         let child = spawn(command, &log)?;
+        let process = Process::watch(Path::new("/proc"), child.id())?;
         while TcpStream::connect(address).await.is_err() {
             if child.status().is_some() || begun.elapsed() > self.limit {
                 return Err(Error::NotUp { program, log });
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(Server { child, address, took: begun.elapsed() })
+        Ok(Server { _child: child, process, address, took: begun.elapsed() })
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -151,7 +152,9 @@ impl Own {
 
 /// A server that serves.
 pub(crate) struct Server {
-    child: Child,
+    _child: Child,
+    /// What it takes, from its start.
+    pub(crate) process: Process,
     address: SocketAddr,
     /// From its start until it served.
     pub(crate) took: Duration,
@@ -161,26 +164,6 @@ impl Server {
     /// Where NATS clients find it.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
-    }
-
-    /// Seconds of the processor that it has used, in user code and in the kernel.
-    pub(crate) fn processor(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.unwrap_or_default();
-        // The name of the program, in brackets, may hold spaces (proc_pid_stat(5)).
-        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-        let ticks =
-            fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
-        ticks.sum::<u64>() as f64 / TICKS
-    }
-
-    /// A line of the process's memory, as `VmRSS`, in bytes.
-    pub(crate) fn memory(&self, what: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
-        let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        kibibytes.unwrap_or(0_u64) * 1024
     }
 }
 

@@ -6,7 +6,6 @@
 //! of a real worker. Invariant: the records are gone after the run; should it be
 //! killed, they expire.
 
-mod process;
 mod signs;
 
 use std::path::Path;
@@ -25,11 +24,11 @@ use crate::failures::{Failure, Failures};
 use crate::followed::{Clock, Follower, Job};
 use crate::latency::Latency;
 use crate::observer::Observer;
+use crate::process::{Process, Usage};
 use crate::progress::Progress;
 use crate::report::{Figure, Report};
 use crate::run::Run;
 use crate::schedule::Schedule;
-use process::{Process, Usage};
 use signs::{Fleet, Signs};
 
 /// What the first part is called.
@@ -80,15 +79,16 @@ pub async fn run(run: &Run, bus: &Bus, plan: Plan) -> Result<Report, Error> {
     let region = region(run, plan.region.as_deref()).await?;
     let before = run.client().workers().await?.len();
     let fleet = Fleet::new(bus, &region, plan.workers, plan.interval)?;
+    // Before anything is made that would have to be taken away.
+    let _ = (watched(plan.scheduler)?, watched(plan.nats)?);
     let observer = Arc::new(Observer::start(bus).await?);
     let mut report = Report::new("heartbeats", &plan, run.client().base().as_str());
     let mut found = Found::default();
     let clock = Clock::start();
     let follower = Follower { run: run.clone(), observer, limit: plan.limit, clock };
-    found.quiet = beside(&follower, &plan, QUIET).await?;
-    let (signs, busy) = Box::pin(with_signs(&fleet, &follower, &plan, before, &mut found)).await;
-    found.signs = signs;
-    found.busy = busy?;
+    found.quiet = beside(&follower, &plan, QUIET).await;
+    let both = Box::pin(with_signs(&fleet, &follower, &plan, before, &mut found)).await;
+    (found.signs, found.busy) = both;
     report.seconds = clock.begun.elapsed().as_secs_f64();
     report.stopped = run.stop().is_cancelled();
     drop(follower);
@@ -118,7 +118,7 @@ async fn with_signs(
     plan: &Plan,
     before: usize,
     found: &mut Found,
-) -> (Signs, Result<Part, Error>) {
+) -> (Signs, Part) {
     let stop = follower.run.stop().child_token();
     let part = async {
         fleet.announced(&stop).await;
@@ -166,12 +166,20 @@ impl Part {
         self.made.extend(job.snapshot);
         self.failures.extend(job.failure);
     }
+
+    /// What a process took; that it is gone is a failure of the part.
+    fn usage(&mut self, process: Result<Option<Process>, Error>) -> Option<Usage> {
+        let usage = process.and_then(|process| process.map(|it| it.usage()).transpose());
+        usage.unwrap_or_else(|error| {
+            self.failures.push(Failure::new("process", "gone", error.to_string()));
+            None
+        })
+    }
 }
 
 /// Jobs and reads for the length of a part.
-async fn beside(follower: &Follower, plan: &Plan, name: &'static str) -> Result<Part, Error> {
-    let watched = |pid: Option<u32>| pid.map(|pid| Process::watch(Path::new("/proc"), pid));
-    let (scheduler, nats) = (watched(plan.scheduler).transpose()?, watched(plan.nats).transpose()?);
+async fn beside(follower: &Follower, plan: &Plan, name: &'static str) -> Part {
+    let (scheduler, nats) = (watched(plan.scheduler), watched(plan.nats));
     let mut part = Part::default();
     let mut answers = vec![];
     tokio::join!(jobs(follower, plan, name, &mut part), reads(&follower.run, plan, &mut answers));
@@ -181,9 +189,13 @@ async fn beside(follower: &Follower, plan: &Plan, name: &'static str) -> Result<
             Err(failure) => part.failures.push(failure),
         }
     }
-    part.scheduler = scheduler.map(|process| process.usage()).transpose()?;
-    part.nats = nats.map(|process| process.usage()).transpose()?;
-    Ok(part)
+    part.scheduler = part.usage(scheduler);
+    part.nats = part.usage(nats);
+    part
+}
+
+fn watched(pid: Option<u32>) -> Result<Option<Process>, Error> {
+    pid.map(|pid| Process::watch(Path::new("/proc"), pid)).transpose()
 }
 
 async fn jobs(follower: &Follower, plan: &Plan, name: &'static str, part: &mut Part) {

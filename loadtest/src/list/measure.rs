@@ -85,7 +85,7 @@ pub(super) async fn run(
         report.figures.push(Figure { name, value: p99, unit: " ms" });
         report.figures.push(Figure { name: "  its target", value: target, unit: " ms" });
     }
-    let memory = scheduler.server.memory("VmRSS") as f64 / 1e6;
+    let memory = scheduler.server.process.memory("VmRSS")? as f64 / 1e6;
     report.figures.push(Figure { name: "memory afterwards", value: memory, unit: " MB" });
     Ok(())
 }

@@ -44,14 +44,14 @@ pub struct Plan {
 pub async fn run(plan: &Plan, stop: &CancellationToken) -> Result<Report, Error> {
     let nats = plan.own.nats().await?;
     let empty = plan.own.scheduler(&nats, "scheduler-empty").await?;
-    let base = empty.server.memory("VmRSS");
+    let base = empty.server.process.memory("VmRSS")?;
     drop(empty);
     let seeded = seed::seed(&nats.url(), plan, stop).await?;
     let mut report = Report::new("list", plan, &nats.url());
     report.figures.push(Figure::count("snapshots", seeded.snapshots.len() as u64));
     report.figures.push(Figure { name: "records written", value: seeded.rate, unit: "/s" });
     let scheduler = plan.own.scheduler(&nats, "scheduler-full").await?;
-    tell(&scheduler, &mut report, base, seeded.snapshots.len());
+    tell(&scheduler, &mut report, base, seeded.snapshots.len())?;
     measure::run(&scheduler, plan, &seeded, stop, &mut report).await?;
     report.stopped = stop.is_cancelled();
     Ok(report)
@@ -59,11 +59,16 @@ pub async fn run(plan: &Plan, stop: &CancellationToken) -> Result<Report, Error>
 
 /// Adds what is to be said about the scheduler's start and size, where one without
 /// snapshots takes `base` bytes.
-fn tell(scheduler: &Scheduler, report: &mut Report, base: u64, snapshots: usize) {
+fn tell(
+    scheduler: &Scheduler,
+    report: &mut Report,
+    base: u64,
+    snapshots: usize,
+) -> Result<(), Error> {
     let server = &scheduler.server;
-    let processor = server.processor();
+    let processor = server.process.processor()?;
     let each = |bytes: u64| bytes.saturating_sub(base) as f64 / snapshots.max(1) as f64;
-    let (now, most) = (server.memory("VmRSS"), server.memory("VmHWM"));
+    let (now, most) = (server.process.memory("VmRSS")?, server.process.memory("VmHWM")?);
     let mut figure = |name, value, unit| report.figures.push(Figure { name, value, unit });
     figure("start", server.took.as_secs_f64(), " s");
     figure("start, target", 20.0, " s");
@@ -74,4 +79,5 @@ fn tell(scheduler: &Scheduler, report: &mut Report, base: u64, snapshots: usize)
     figure("memory each", each(now), " B");
     figure("memory each, target", 1500.0, " B");
     figure("memory each, peak", each(most), " B");
+    Ok(())
 }

@@ -12,16 +12,16 @@ const TICKS: f64 = 100.0;
 
 /// What it took.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Processors, on average.
-    pub(super) cores: f64,
+    pub(crate) cores: f64,
     /// Memory at the end.
-    pub(super) mebibytes: f64,
+    pub(crate) mebibytes: f64,
 }
 
 /// A process that is watched.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     folder: PathBuf,
     ticks: u64,
@@ -30,7 +30,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Begins to watch. `proc` is `/proc`.
-    pub(super) fn watch(proc: &Path, pid: u32) -> Result<Self, Error> {
+    pub(crate) fn watch(proc: &Path, pid: u32) -> Result<Self, Error> {
         let folder = proc.join(pid.to_string());
         let mut process = Self { pid, folder, ticks: 0, since: Instant::now() };
         process.ticks = process.read("stat", ticks)?;
@@ -38,15 +38,24 @@ impl Process {
     }
 
     /// What it took since it is watched.
-    pub(super) fn usage(&self) -> Result<Usage, Error> {
-        let ticks = self.read("stat", ticks)?.saturating_sub(self.ticks);
+    pub(crate) fn usage(&self) -> Result<Usage, Error> {
         let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-        let kibibytes = self.read("status", resident)?;
-        let cores = ticks as f64 / TICKS / seconds;
-        Ok(Usage { cores, mebibytes: kibibytes as f64 / 1024.0 })
+        let mebibytes = self.memory("VmRSS")? as f64 / f64::from(1 << 20);
+        Ok(Usage { cores: self.processor()? / seconds, mebibytes })
     }
 
-    fn read(&self, file: &str, find: fn(&str) -> Option<u64>) -> Result<u64, Error> {
+    /// Seconds of a processor that it took since it is watched.
+    pub(crate) fn processor(&self) -> Result<f64, Error> {
+        let ticks = self.read("stat", ticks)?.saturating_sub(self.ticks);
+        Ok(ticks as f64 / TICKS)
+    }
+
+    /// Memory in bytes, by the name of a line of `status`, as `VmRSS`.
+    pub(crate) fn memory(&self, line: &str) -> Result<u64, Error> {
+        Ok(self.read("status", |status| memory(status, line))? * 1024)
+    }
+
+    fn read(&self, file: &str, find: impl Fn(&str) -> Option<u64>) -> Result<u64, Error> {
         let failed = |source| Error::Process { pid: self.pid, source };
         let text = std::fs::read_to_string(self.folder.join(file)).map_err(failed)?;
         let unknown = || failed(std::io::Error::other(format!("`{file}` has another form")));
@@ -63,9 +72,9 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// `VmRSS` of `status`, in KiB.
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A line of `status`, in KiB.
+fn memory(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -81,8 +90,8 @@ mod tests {
         assert_eq!(ticks(stat), Some(154));
         assert_eq!(ticks("7 (a"), None);
         let status = "Name:\ta\nVmPeak:\t  9 kB\nVmRSS:\t    2048 kB\n";
-        assert_eq!(resident(status), Some(2048));
-        assert_eq!(resident("Name:\ta\n"), None);
+        assert_eq!(memory(status, "VmRSS"), Some(2048));
+        assert_eq!(memory("Name:\ta\n", "VmRSS"), None);
     }
 
     #[test]
