@@ -6,10 +6,12 @@
 //! it that a later `!` pattern brings back.
 //! Refuses: walking the file system; that is the packer's part.
 //!
-//! One deliberate difference: Docker translates a pattern into a regular
+//! Two deliberate differences. Docker translates a pattern into a regular
 //! expression without escaping everything, so that `\d` means "a digit" there
 //! and `[*]` never matches a star. Here an escaped character and a character in
-//! a class always mean themselves, as Docker's documentation says.
+//! a class always mean themselves, as Docker's documentation says. And Docker
+//! guesses from the beginning of a `!` pattern which ignored folders to open:
+//! what `!b/*/**` brings back in `b/c` it never finds. Here it is found.
 
 use std::borrow::Cow;
 use std::io;
@@ -204,10 +206,9 @@ impl IgnoreRules {
     /// so that a walk has to descend into it.
     #[must_use]
     pub fn may_bring_back_below(&self, folder: &[u8]) -> bool {
-        self.patterns
-            .iter()
-            .filter(|pattern| pattern.is_exception)
-            .any(|pattern| pattern.may_match_below(folder))
+        let below = [folder, b"/"].concat();
+        let below = glob::Subject::new(&below);
+        self.patterns.iter().any(|pattern| pattern.is_exception && pattern.glob.may_begin(&below))
     }
 }
 
@@ -234,16 +235,5 @@ impl Pattern {
             reason,
         })?;
         Ok(Self { text, is_exception, glob })
-    }
-
-    /// True unless the pattern's fixed beginning rules it out.
-    fn may_match_below(&self, folder: &[u8]) -> bool {
-        let fixed = self.text.strip_suffix(b"/**").unwrap_or(&self.text);
-        let fixed = fixed.strip_suffix(b"/*").unwrap_or(fixed);
-        if fixed.iter().any(|byte| b"*[]?^\\".contains(byte)) {
-            return true;
-        }
-        let below = fixed.strip_prefix(folder);
-        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     }
 }

@@ -64,7 +64,15 @@ impl Glob {
     pub(super) fn matches(&self, path: &Subject<'_>) -> bool {
         match self {
             Self::Exact(bytes) => path.bytes == bytes,
-            Self::Tokens(tokens) => matches(tokens, &path.units),
+            Self::Tokens(tokens) => reached(tokens, &path.units)[tokens.len()],
+        }
+    }
+
+    /// Whether some path that begins with `start` may match.
+    pub(super) fn may_begin(&self, start: &Subject<'_>) -> bool {
+        match self {
+            Self::Exact(bytes) => bytes.starts_with(start.bytes),
+            Self::Tokens(tokens) => reached(tokens, &start.units).contains(&true),
         }
     }
 }
@@ -130,9 +138,9 @@ impl Parser {
     }
 }
 
-/// Simulates all ways through the tokens side by side. `at[i]` says that the
-/// tokens before `i` have consumed what was read so far.
-fn matches(tokens: &[Token], path: &[Unit]) -> bool {
+/// Simulates all ways through the tokens side by side: whether the tokens
+/// before each place can consume exactly what was read.
+fn reached(tokens: &[Token], path: &[Unit]) -> Vec<bool> {
     let mut at = vec![false; tokens.len() + 1];
     enter(tokens, &mut at, 0);
     for unit in path {
@@ -160,7 +168,7 @@ fn matches(tokens: &[Token], path: &[Unit]) -> bool {
         }
         at = next;
     }
-    at[tokens.len()]
+    at
 }
 
 /// Marks a place, and those behind it that need no unit to be reached.

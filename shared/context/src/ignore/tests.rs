@@ -148,15 +148,18 @@ fn names_that_are_no_utf8_match_byte_for_byte() {
 
 #[test]
 fn folders_without_exceptions_below_need_no_visit() {
-    let rules = IgnoreRules::parse(b"*\n!src/main.rs\n!doc/*\n!lib/**").unwrap();
+    let rules = IgnoreRules::parse(b"*\n!src/main.rs\n!doc/*\n!lib/**\n!b/*/**\n!*.md").unwrap();
     for (folder, expected) in [
         ("src", true),
-        ("src/main.rs", true),
+        ("src/main.rs", false),
         ("src/other", false),
         ("srcs", false),
         ("doc", true),
         ("doc/a", false),
         ("lib", true),
+        ("lib/a", true),
+        ("b", true),
+        ("b/c", true),
         ("target", false),
     ] {
         assert_eq!(rules.may_bring_back_below(folder.as_bytes()), expected, "{folder}");

@@ -211,6 +211,7 @@ fn ignored_folders_appear_only_above_what_is_brought_back() {
     let archived = |ignore| names(&pack(&packer(source.path(), ignore)).0);
     assert_eq!(archived("*\n!a/keep\n!d e/*"), ["a/", "a/keep/", "a/keep/x", "d e/", "d e/ü"]);
     assert_eq!(archived("**\n!**/keep"), ["a/", "a/keep/", "a/keep/x", "c/", "c/keep"]);
+    assert_eq!(archived("**\n!a/*/**"), ["a/", "a/drop/", "a/drop/x", "a/keep/", "a/keep/x"]);
     assert_eq!(archived("*\n!empty"), ["empty/"]);
     assert_eq!(archived("*"), Vec::<String>::new());
 }
