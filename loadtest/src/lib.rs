@@ -39,5 +39,6 @@ mod run;
 
 pub use error::Error;
 pub use own::Own;
+pub use progress::Progress;
 pub use report::Report;
 pub use run::Run;

@@ -4,10 +4,13 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use slipway_chaos::history::{Entry, Observe, What};
 use slipway_chaos::{Outcome, Settings};
+use slipway_loadtest::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -37,6 +40,7 @@ exit code 1.
 Examples:
   slipway loadtest chaos --seed 7 --minutes 2
   slipway loadtest chaos --seed 7 --minutes 0.5 --workers 6 --history history.jsonl
+  slipway loadtest chaos --seed 7 --minutes 3 --outage 2min
   slipway loadtest chaos --seed 7 --minutes 5 --buildkit docker:///var/run/docker.sock";
 
 /// `slipway loadtest chaos`
@@ -62,6 +66,9 @@ pub struct Chaos {
     /// Shell command that runs this BuildKit; then it is started, killed and started again
     #[arg(long, value_name = "COMMAND", requires = "buildkit")]
     buildkit_command: Option<String>,
+    /// Take nats-server away for so long, once, 10 s after the beginning
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    outage: Option<Duration>,
     /// nats-server to use, 2.15.1 or newer [default: one beside this program, or on PATH]
     #[arg(long, env = "SLIPWAY_NATS_SERVER", value_name = "PROGRAM")]
     nats_server: Option<PathBuf>,
@@ -108,7 +115,7 @@ pub async fn run(args: Chaos) -> Result<(), Error> {
     let (settings, kept) = args.settings()?;
     eprintln!("chaos: seed {}, in {}", settings.seed, settings.folder.display());
     let (interrupt, stop) = (Interrupt::install(), CancellationToken::new());
-    let mut run = pin!(slipway_chaos::run(&settings, &stop));
+    let mut run = pin!(slipway_chaos::run(&settings, progress(settings.length), &stop));
     // Cancel-safe: the run goes on below.
     let outcome = tokio::select! {
         outcome = &mut run => outcome,
@@ -140,6 +147,25 @@ pub async fn run(args: Chaos) -> Result<(), Error> {
         return Err(Error::Interrupted { advice });
     }
     Ok(())
+}
+
+/// A line that says how far a run of this length is.
+fn progress(length: Duration) -> Box<Observe> {
+    let line = Progress::new(length.as_secs());
+    line.say("starting");
+    let (blows, requests) = (AtomicU64::new(0), AtomicU64::new(0));
+    Box::new(move |entry: &Entry| {
+        line.at(entry.at_ms / 1000);
+        let counter = match entry.what {
+            What::Blow(_) => &blows,
+            What::Asked { .. } => &requests,
+            What::Settled { .. } | What::Unsettled { .. } => return line.say("judging"),
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let [blows, requests] = [&blows, &requests].map(|count| count.load(Ordering::Relaxed));
+        line.say(format!("{blows} blows, {requests} requests"));
+    })
 }
 
 fn show(outcome: &Outcome, is_json: bool) -> Result<(), Error> {
@@ -179,6 +205,7 @@ impl Chaos {
             buildkit_command: self.buildkit_command,
             folder: folder.clone(),
             history,
+            outage: self.outage,
             settle: self.settle,
             spoil: self.spoil.map(|spoil| match spoil {
                 Spoil::Blob => slipway_chaos::Spoil::Blob,

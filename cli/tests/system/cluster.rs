@@ -39,6 +39,7 @@ pub struct Cluster {
     stores: Stores,
     drain_grace: &'static str,
     worker_tables: String,
+    buildkit: String,
     machine: Machine,
     folder: TempDir,
 }
@@ -88,6 +89,7 @@ impl Cluster {
             stores: plan.stores.clone(),
             drain_grace: plan.drain_grace,
             worker_tables: plan.worker_tables.clone(),
+            buildkit: plan.buildkit.clone().unwrap_or_else(stack::buildkit_endpoint),
             machine,
             folder,
         };
@@ -111,7 +113,7 @@ impl Cluster {
              store = {}\ncontexts = {}\nidentity_file = {:?}\nlease = {lease:?}\n\
              metrics_listen = \"127.0.0.1:0\"\ndrain_grace = {:?}\n",
             self.nats.url(),
-            stack::buildkit_endpoint(),
+            self.buildkit,
             self.stores.setting(self.folder.path(), region),
             self.stores.setting(self.folder.path(), "contexts"),
             self.identities(region),

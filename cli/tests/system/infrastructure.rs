@@ -1,18 +1,20 @@
-//! What a machine does to those on it: stores that fail, dawdle or are full, clocks
-//! that jump, and everything being restarted while it is used.
+//! What a machine does to those on it: stores that fail, dawdle or are full, BuildKit
+//! that dies, clocks that jump, and everything being restarted while it is used.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::types::Snapshot;
-use slipway_testkit::{Disk, JumpingClock};
+use slipway_testkit::{Child, Disk, JumpingClock};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::cluster::{
-    Cluster, Plan, Stores, assert_gapless, dockerfile, eventually, line, ticking,
+    Cluster, LIMIT, Plan, Stores, assert_gapless, dockerfile, eventually, line, ticking,
 };
 
 /// Lets the stores of a cluster fail or dawdle from now on.
@@ -80,6 +82,40 @@ fn fill(disk: &Path) -> std::path::PathBuf {
         while file.write_all(&vec![1; piece]).is_ok() && file.sync_data().is_ok() {}
     }
     path
+}
+
+/// Starts a BuildKit in a folder, and waits until it serves.
+async fn engine(folder: &Path) -> Child {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/dev/engine");
+    let mut command = Command::new(script);
+    command.arg(folder);
+    let engine = Child::spawn(command).unwrap();
+    engine.output().line(|line| line.contains("API listen on")).await.unwrap();
+    engine
+}
+
+#[tokio::test]
+async fn a_build_whose_buildkit_is_killed_in_the_middle_runs_again_when_there_is_one() {
+    let folder = TempDir::with_prefix("slipway-engine-").unwrap();
+    let first = engine(folder.path()).await;
+    let buildkit = Some(format!("docker://{}", folder.path().join("docker.sock").display()));
+    let cluster = Cluster::with(Plan { buildkit, attempts: 50, ..Plan::default() }).await;
+    let snapshot = cluster.submit("interrupted", ticking(25)).await;
+    cluster.log_until(&snapshot, "tick 3").await;
+    first.kill9().await;
+    let (kind, message) = first_failure(&cluster, &snapshot).await;
+    assert_eq!(kind, "buildkit_unavailable", "{message}");
+
+    let second = engine(folder.path()).await;
+    let ended = cluster.ended(&snapshot.id).await;
+    assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+    let log = cluster.log(&ended).await;
+    assert_gapless(&log);
+    let last = log.iter().filter_map(line).filter(|line| line.contains("tick 25"));
+    assert_eq!(last.count(), 1, "{log:?}");
+    second.terminate();
+    let status = tokio::time::timeout(LIMIT, second.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[tokio::test]

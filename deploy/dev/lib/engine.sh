@@ -4,7 +4,8 @@
 # 2020 and cannot push OCI images).
 
 readonly ENGINE=$DEV/engine
-readonly ENGINE_DATA=$DEV/engine-data
+# Where it keeps what it has; an engine that is not the stack's has another folder.
+readonly ENGINE_DATA=${ENGINE_DATA:-$DEV/engine-data}
 readonly ENGINE_SOCKET=$ENGINE_DATA/docker.sock
 # The oldest Docker Engine whose containerd image store we rely on.
 readonly ENGINE_FLOOR=25.0
@@ -63,13 +64,18 @@ engine_ensure() {
     say "BuildKit: using $endpoint"
     return
   fi
+  engine_unpack
+  have docker || ln -sf "$ENGINE/usr/bin/docker" "$BIN/docker"
+  say "BuildKit: own engine, Docker $(engine_version) in .dev/engine"
+}
+
+# Brings the programs of our own engine.
+engine_unpack() {
   engine_possible
   need iptables iptables
   need ip iproute2
   debian_unpack "$ENGINE" "runc/$(debian_release)" \
     docker.io/trixie docker-cli/trixie containerd/trixie
-  have docker || ln -sf "$ENGINE/usr/bin/docker" "$BIN/docker"
-  say "BuildKit: own engine, Docker $(engine_version) in .dev/engine"
 }
 
 engine_possible() {
@@ -95,10 +101,8 @@ engine_version() {
 engine_start() {
   engine_found && return
   say "starting containerd and dockerd; their logs are in .dev/log"
-  mkdir -p "$ENGINE_DATA"
-  engine_clear_leftovers
-  engine_bridge_up
-  engine_configure
+  engine_halt
+  engine_prepare
   local -x PATH="$ENGINE/usr/sbin:$ENGINE/usr/bin:$PATH"
   server_start containerd containerd --config "$ENGINE_DATA/containerd.toml"
   server_await containerd 30 test -S "$ENGINE_DATA/containerd.sock"
@@ -114,10 +118,22 @@ engine_answers() {
     --unix-socket "$ENGINE_SOCKET" http://engine/_ping 2>/dev/null
 }
 
-# What a killed engine leaves behind and a new one would stumble over.
-engine_clear_leftovers() {
+# Makes the folder ready for an engine.
+engine_prepare() {
+  mkdir -p "$ENGINE_DATA"
+  engine_clear_leftovers
+  engine_bridge_up
+  engine_configure
+}
+
+engine_halt() {
   server_stop dockerd 20
   server_stop containerd 10
+  engine_clear_leftovers
+}
+
+# What a killed engine leaves behind and a new one would stumble over.
+engine_clear_leftovers() {
   rm -f "$ENGINE_DATA"/{docker,containerd}.{sock,pid} "$ENGINE_DATA"/containerd.sock.ttrpc
   # Networks of an engine that was killed: their bridges may be another one's by now.
   rm -rf "$ENGINE_DATA/data/network"
@@ -182,5 +198,13 @@ EOF
 engine_stop() {
   server_running dockerd || server_running containerd || [[ -e $ENGINE_DATA/bridge ]] || return 0
   say "stopping the engine"
-  engine_clear_leftovers
+  engine_halt
+}
+
+# A killed engine leaves mounts on its data, which rm could not remove.
+engine_unmount() {
+  local mount
+  while read -r mount; do
+    umount "$mount"
+  done < <(cut -d ' ' -f 2 /proc/mounts | grep -F -- "$ENGINE_DATA/" | sort -r)
 }

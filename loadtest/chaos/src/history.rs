@@ -4,6 +4,7 @@
 //! Invariant: everything that [`crate::invariants`] judges by stands in the
 //! history, so a history that was kept can be judged again.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -119,10 +120,19 @@ pub struct EventSeen {
 }
 
 /// A history that grows, kept in memory and written to a file line by line.
-#[derive(Debug)]
 pub struct History {
     start: Instant,
     inner: Mutex<Inner>,
+    observe: Box<Observe>,
+}
+
+/// Told of every entry as it is noted; must return soon.
+pub type Observe = dyn Fn(&Entry) + Send + Sync;
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -136,15 +146,16 @@ impl History {
     ///
     /// # Errors
     /// The file cannot be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub fn create(path: &Path, observe: Box<Observe>) -> io::Result<Self> {
         let inner = Inner { entries: vec![], file: File::create(path)? };
-        Ok(Self { start: Instant::now(), inner: Mutex::new(inner) })
+        Ok(Self { start: Instant::now(), inner: Mutex::new(inner), observe })
     }
 
     /// Notes what was seen. What cannot be written to the file stays in memory.
     pub fn note(&self, what: What) {
         let at_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let entry = Entry { at_ms, what };
+        (self.observe)(&entry);
         let mut line = serde_json::to_vec(&entry).expect("an entry is plain data");
         line.push(b'\n');
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,8 @@
 //! What is done to the system, and when: a pure function of the seed.
 //!
 //! Invariant: the same seed and the same shape give the same plan, on every
-//! machine; a longer plan begins with the shorter one.
+//! machine; a longer plan begins with the shorter one. While nats-server is away
+//! for long, only the blows that would bring it back are left out.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub struct Shape {
     pub buildkit: bool,
     /// How long a lease lasts without renewal, in milliseconds.
     pub lease_ms: u64,
+    /// How long nats-server stays away, once, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_ms: Option<u64>,
 }
 
 /// A region of the system.
@@ -88,6 +92,11 @@ pub enum Fault {
         target: Target,
         /// How long it stays away.
         down_ms: u64,
+    },
+    /// `kill -9` of nats-server, which stays away for long.
+    Outage {
+        /// How long.
+        for_ms: u64,
     },
     /// `kill -9` of everything at once, as when the power goes.
     KillAll {
@@ -175,6 +184,7 @@ impl Fault {
             Self::Kill { target: Target::Buildkit, .. } => "kill buildkit",
             Self::Kill { target: Target::Scheduler { .. }, .. } => "kill scheduler",
             Self::Kill { target: Target::Worker { .. }, .. } => "kill worker",
+            Self::Outage { .. } => "outage of nats-server",
             Self::KillAll { .. } => "kill everything",
             Self::Restart { .. } => "restart",
             Self::Pause { .. } => "pause",
@@ -203,6 +213,8 @@ pub struct Step {
 
 /// Shortest and longest pause between two blows.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 200..=2_500;
+/// When nats-server goes away for long, if it does.
+const OUTAGE_AT_MS: u64 = 10_000;
 
 /// The blows of a run.
 #[must_use]
@@ -216,9 +228,27 @@ pub fn faults(seed: u64, shape: &Shape, length: Duration) -> Vec<Step> {
         at_ms += random.random_range(PAUSE_MS);
         let fault = draw(&mut random, shape);
         if at_ms >= length {
-            return steps;
+            break;
         }
         steps.push(Step { at_ms, fault });
+    }
+    if let Some(for_ms) = shape.outage_ms {
+        let back_ms = OUTAGE_AT_MS + for_ms;
+        steps.retain(|step| !step.starts_nats_within(OUTAGE_AT_MS..=back_ms));
+        let at = steps.partition_point(|step| step.at_ms < OUTAGE_AT_MS);
+        steps.insert(at, Step { at_ms: OUTAGE_AT_MS, fault: Fault::Outage { for_ms } });
+    }
+    steps
+}
+
+impl Step {
+    fn starts_nats_within(&self, outage: std::ops::RangeInclusive<u64>) -> bool {
+        let (Fault::Kill { target: Target::Nats, down_ms } | Fault::KillAll { down_ms }) =
+            self.fault
+        else {
+            return false;
+        };
+        self.at_ms <= *outage.end() && self.at_ms + down_ms >= *outage.start()
     }
 }
 
@@ -276,6 +306,7 @@ mod tests {
             schedulers,
             buildkit,
             lease_ms: 2_000,
+            outage_ms: None,
         }
     }
 
@@ -329,6 +360,30 @@ mod tests {
             .map(|step| step.fault.name())
             .collect();
         assert_eq!(names.len(), 16, "{names:?}");
+    }
+
+    #[test]
+    fn nothing_brings_nats_back_before_its_outage_is_over() {
+        for seed in 0..40 {
+            let short = shape(2, 1, 2, false);
+            let long = Shape { outage_ms: Some(30_000), ..short.clone() };
+            let minute = Duration::from_secs(60);
+            let (without, with) = (faults(seed, &short, minute), faults(seed, &long, minute));
+            let outage = Step { at_ms: 10_000, fault: Fault::Outage { for_ms: 30_000 } };
+            assert!(with.contains(&outage) && with.is_sorted_by_key(|step| step.at_ms));
+            let others: Vec<_> = with.iter().filter(|step| **step != outage).cloned().collect();
+            let left_out: Vec<_> = without.iter().filter(|step| !others.contains(step)).collect();
+            assert_eq!(others.len() + left_out.len(), without.len(), "the rest is the same");
+            let is_nats = |step: &Step| {
+                matches!(
+                    step.fault,
+                    Fault::Kill { target: Target::Nats, .. } | Fault::KillAll { .. }
+                )
+            };
+            assert!(left_out.into_iter().all(is_nats));
+            let mut meanwhile = others.iter().filter(|step| (8_500..=40_000).contains(&step.at_ms));
+            assert!(meanwhile.all(|step| !is_nats(step) || step.at_ms < 10_000));
+        }
     }
 
     #[test]

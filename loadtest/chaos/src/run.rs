@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::history::{Entry, History, What};
+use crate::history::{Entry, History, Observe, What};
 use crate::invariants::{self, Violation};
 use crate::look::{self, Look};
 use crate::plan::{self, Fault, Step};
@@ -55,12 +55,16 @@ pub struct Outcome {
 }
 
 /// Runs `settings` until it is over or `stop` is cancelled, which ends the blows
-/// early and goes on to the check.
+/// early and goes on to the check. `observe` is told what happens meanwhile.
 ///
 /// # Errors
 /// The harness itself could not go on.
-pub async fn run(settings: &Settings, stop: &CancellationToken) -> Result<Outcome, Error> {
-    let history = History::create(&settings.history)
+pub async fn run(
+    settings: &Settings,
+    observe: Box<Observe>,
+    stop: &CancellationToken,
+) -> Result<Outcome, Error> {
+    let history = History::create(&settings.history, observe)
         .map_err(|source| Error::Write { path: settings.history.clone(), source })?;
     let history = Arc::new(history);
     history.note(What::Began { seed: settings.seed, shape: settings.shape() });

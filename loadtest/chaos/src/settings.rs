@@ -32,6 +32,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Where the history is written.
     pub history: PathBuf,
+    /// How long nats-server stays away, once; without it, never for long.
+    pub outage: Option<Duration>,
     /// How long the system may take to settle when the blows are over.
     pub settle: Duration,
     /// Something to break on purpose before the check.
@@ -64,7 +66,12 @@ impl Settings {
                 .collect(),
             schedulers: self.schedulers.max(1),
             buildkit: self.buildkit_command.is_some(),
-            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            lease_ms: milliseconds(LEASE),
+            outage_ms: self.outage.map(milliseconds),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

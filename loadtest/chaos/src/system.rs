@@ -174,6 +174,11 @@ impl System {
                 pause(*down_ms).await;
                 self.run_again(target);
             }
+            Fault::Outage { for_ms } => {
+                self.parts[&Target::Nats].kill().await;
+                pause(*for_ms).await;
+                self.run_again(&Target::Nats);
+            }
             Fault::KillAll { down_ms } => {
                 let killed = self.parts.values().map(Process::kill);
                 futures::future::join_all(killed).await;

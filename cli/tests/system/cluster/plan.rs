@@ -34,6 +34,8 @@ pub struct Plan {
     pub disk: Option<Arc<Disk>>,
     /// A disk for the object stores alone.
     pub store_disk: Option<Arc<Disk>>,
+    /// A BuildKit that is not the stack's.
+    pub buildkit: Option<String>,
 }
 
 /// Where object stores are.
@@ -95,6 +97,7 @@ impl Default for Plan {
             attempts: 5,
             disk: None,
             store_disk: None,
+            buildkit: None,
         }
     }
 }

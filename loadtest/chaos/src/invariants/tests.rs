@@ -59,7 +59,8 @@ fn image(problem: Option<&str>) -> What {
 /// A snapshot whose first worker was lost, and which became active. A stale
 /// report was stored, and nothing came of it.
 fn good() -> Vec<What> {
-    let shape = Shape { regions: vec![], schedulers: 2, buildkit: false, lease_ms: 2_000 };
+    let shape =
+        Shape { regions: vec![], schedulers: 2, buildkit: false, lease_ms: 2_000, outage_ms: None };
     let name = || "n".to_owned();
     vec![
         What::Began { seed: 1, shape },
