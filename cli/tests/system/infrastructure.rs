@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn a_store_without_room_is_said_and_the_build_goes_on_when_there_is_some()
     let disk = Arc::new(Disk::new(64).await);
     let plan = Plan { store_disk: Some(disk.clone()), ..Plan::default() };
     let cluster = Cluster::with(plan).await;
-    let filler = fill(&disk.seen_from_outside());
+    let filler = fill(&disk.seen_from_outside(), 0);
     let random = dockerfile("RUN head -c 3000000 /dev/urandom > /noise");
     let snapshot = cluster.submit("large", random).await;
     let (kind, message) = first_failure(&cluster, &snapshot).await;
@@ -74,48 +74,84 @@ async fn a_store_without_room_is_said_and_the_build_goes_on_when_there_is_some()
     assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
 }
 
-/// Leaves no room on a disk.
-fn fill(disk: &Path) -> std::path::PathBuf {
+/// Leaves so much room on a disk.
+fn fill(disk: &Path, room: u64) -> PathBuf {
     let path = disk.join("filler");
     let mut file = File::create(&path).unwrap();
     for piece in [1 << 20, 4096] {
         while file.write_all(&vec![1; piece]).is_ok() && file.sync_data().is_ok() {}
     }
+    file.set_len(file.metadata().unwrap().len().checked_sub(room).unwrap()).unwrap();
     path
 }
 
-/// Starts a BuildKit in a folder, and waits until it serves.
-async fn engine(folder: &Path) -> Child {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/dev/engine");
-    let mut command = Command::new(script);
-    command.arg(folder);
-    let engine = Child::spawn(command).unwrap();
-    engine.output().line(|line| line.contains("API listen on")).await.unwrap();
-    engine
+/// A BuildKit of its own, which keeps everything in a folder.
+struct Engine(Child);
+
+impl Engine {
+    /// Starts it and waits until it serves; `command` makes commands.
+    async fn start(folder: &Path, command: impl Fn(PathBuf) -> Command) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/dev/engine");
+        let mut command = command(script);
+        command.arg(folder);
+        let engine = Child::spawn(command).unwrap();
+        engine.output().line(|line| line.contains("API listen on")).await.unwrap();
+        Self(engine)
+    }
+
+    /// How workers reach it.
+    fn endpoint(folder: &Path) -> Option<String> {
+        Some(format!("docker://{}", folder.join("docker.sock").display()))
+    }
+
+    async fn stop(self) {
+        self.0.terminate();
+        let status = tokio::time::timeout(LIMIT, self.0.wait()).await.unwrap();
+        assert!(status.success(), "{status}");
+    }
 }
 
 #[tokio::test]
 async fn a_build_whose_buildkit_is_killed_in_the_middle_runs_again_when_there_is_one() {
     let folder = TempDir::with_prefix("slipway-engine-").unwrap();
-    let first = engine(folder.path()).await;
-    let buildkit = Some(format!("docker://{}", folder.path().join("docker.sock").display()));
+    let first = Engine::start(folder.path(), Command::new).await;
+    let buildkit = Engine::endpoint(folder.path());
     let cluster = Cluster::with(Plan { buildkit, attempts: 50, ..Plan::default() }).await;
     let snapshot = cluster.submit("interrupted", ticking(25)).await;
     cluster.log_until(&snapshot, "tick 3").await;
-    first.kill9().await;
+    first.0.kill9().await;
     let (kind, message) = first_failure(&cluster, &snapshot).await;
     assert_eq!(kind, "buildkit_unavailable", "{message}");
 
-    let second = engine(folder.path()).await;
+    let second = Engine::start(folder.path(), Command::new).await;
     let ended = cluster.ended(&snapshot.id).await;
     assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
     let log = cluster.log(&ended).await;
     assert_gapless(&log);
     let last = log.iter().filter_map(line).filter(|line| line.contains("tick 25"));
     assert_eq!(last.count(), 1, "{log:?}");
-    second.terminate();
-    let status = tokio::time::timeout(LIMIT, second.wait()).await.unwrap();
-    assert!(status.success(), "{status}");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_buildkit_without_room_is_no_fault_of_the_dockerfile() {
+    let disk = Disk::new(300).await;
+    let engine = Engine::start(&disk.path(), |script| disk.command(script)).await;
+    let buildkit = Engine::endpoint(&disk.seen_from_outside());
+    let cluster = Cluster::with(Plan { buildkit, attempts: 50, ..Plan::default() }).await;
+    // Room for the noise once, but not for its copy.
+    cluster.build("first", dockerfile("RUN true")).await;
+    let filler = fill(&disk.seen_from_outside(), 60 << 20);
+    let steps =
+        "RUN head -c 40000000 /dev/urandom > /noise\nFROM scratch\nCOPY --from=0 /noise /copy";
+    let snapshot = cluster.submit("roomy", dockerfile(steps)).await;
+    let (kind, message) = first_failure(&cluster, &snapshot).await;
+    assert_eq!(kind, "buildkit_unavailable", "{message}");
+    assert!(message.contains("no space left on device"), "{message}");
+    std::fs::remove_file(filler).unwrap();
+    let ended = cluster.ended(&snapshot.id).await;
+    assert_eq!(ended.state, "active", "{:?}", ended.error_reason);
+    engine.stop().await;
 }
 
 #[tokio::test]

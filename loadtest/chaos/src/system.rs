@@ -258,8 +258,12 @@ impl System {
         files::store_url(&self.folder, region)
     }
 
-    /// Ends everything.
+    /// Ends everything. BuildKit may clean up after itself: what it has on the
+    /// machine, mounts and networks, would outlive it.
     pub(crate) async fn stop(&self) {
+        if let Some(buildkit) = self.parts.get(&Target::Buildkit) {
+            buildkit.stop(GRACE).await;
+        }
         futures::future::join_all(self.parts.values().map(Process::kill)).await;
     }
 }

@@ -98,6 +98,12 @@ pub enum Error {
         /// nothing, `sha256:e3b0c442…`.
         message: String,
     },
+    /// The machine that BuildKit runs on is short of something.
+    #[error("BuildKit cannot go on: {reason}")]
+    MachineFailed {
+        /// What the system said; not where, which is the daemon's own affair.
+        reason: &'static str,
+    },
     /// The solve was stopped.
     #[error("build was cancelled")]
     Canceled,
@@ -152,6 +158,7 @@ impl Error {
             Self::EndpointUnavailable { .. }
             | Self::Transport { .. }
             | Self::ContextUnavailable { .. }
+            | Self::MachineFailed { .. }
             | Self::BaseImageUnavailable { .. } => true,
             Self::PushFailed { is_retryable, .. } => *is_retryable,
             Self::ProcessFailed { .. }
@@ -181,6 +188,7 @@ impl Error {
             Self::PushFailed { .. }
             | Self::ContextUnavailable { .. }
             | Self::ContextMismatch { .. }
+            | Self::MachineFailed { .. }
             | Self::Canceled
             | Self::InvalidRequest(_)
             | Self::EndpointUnavailable { .. }

@@ -52,9 +52,10 @@ pub(super) fn of_build(error: Error) -> Failure {
         | Error::Unauthorized { location: None, .. }
         | Error::ContextUnavailable { .. }
         | Error::ContextMismatch { .. } => FailureKind::StoreUnavailable,
-        Error::EndpointUnavailable { .. } | Error::Transport { .. } | Error::Canceled => {
-            FailureKind::BuildkitUnavailable
-        }
+        Error::EndpointUnavailable { .. }
+        | Error::Transport { .. }
+        | Error::MachineFailed { .. }
+        | Error::Canceled => FailureKind::BuildkitUnavailable,
         // BuildKit has failures without a name; most are the Dockerfile's, and
         // those that point at it certainly are.
         Error::Other { location: Some(_), .. } => FailureKind::DockerfileInvalid,

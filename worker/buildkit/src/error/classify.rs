@@ -27,6 +27,7 @@ pub(super) fn classify(
         .process()
         .or_else(|| failure.canceled(status.code()))
         .or_else(|| failure.push())
+        .or_else(|| failure.machine())
         .or_else(|| failure.base_image())
         .or_else(|| failure.context(request))
         .or_else(|| failure.secret())
@@ -78,6 +79,20 @@ impl Failure<'_> {
                 is_retryable: status.is_none_or(is_passing),
             },
         })
+    }
+
+    /// What the system of BuildKit's machine refuses ends the message, whatever
+    /// instruction it struck.
+    fn machine(&self) -> Option<Error> {
+        const SIGNS: [&str; 5] = [
+            "no space left on device",
+            "disk quota exceeded",
+            "input/output error",
+            "cannot allocate memory",
+            "too many open files",
+        ];
+        let reason = SIGNS.into_iter().find(|sign| self.text.ends_with(sign))?;
+        Some(Error::MachineFailed { reason })
     }
 
     fn base_image(&self) -> Option<Error> {

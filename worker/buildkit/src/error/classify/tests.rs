@@ -113,6 +113,20 @@ fn a_malformed_dockerfile_is_told_with_line_and_column() {
 }
 
 #[test]
+fn a_machine_without_room_is_no_fault_of_an_instruction() {
+    let error = Failed::new(
+        "failed to copy files: userspace copy failed: write \
+         /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/8/fs/copy: \
+         no space left on device",
+    )
+    .at("COPY --from=0 /noise /copy", (1, 1))
+    .vertex()
+    .error();
+    assert_eq!(error.to_string(), "BuildKit cannot go on: no space left on device");
+    assert!(error.is_retryable());
+}
+
+#[test]
 fn a_base_image_is_missing_refused_or_out_of_reach() {
     let error = |text| Failed::new(text).at("FROM h:1/no/such:1", (1, 1)).error();
     let missing = error(
