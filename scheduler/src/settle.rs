@@ -110,7 +110,7 @@ impl Settler {
                 Effect::SealLog => left = Left::Closing,
             }
         }
-        if self.removable(record).next().is_some() {
+        if self.removable(record).next().is_some() || self.is_past(id) {
             left = Left::Closing;
         }
         Ok(left)
@@ -124,7 +124,8 @@ impl Settler {
         followers.into_iter().filter(move |snapshot| is_free && is_removing(snapshot))
     }
 
-    /// Closes a job that is over: its log, and its snapshots if they are to go.
+    /// Closes a job that is over: its log, its snapshots if they are to go, and itself
+    /// if it is of the past.
     async fn close(&self, id: JobId) -> Result<Left, Error> {
         let Some(job) = self.view.records().job(&id) else { return Ok(Left::Nothing) };
         let record = &*job.value;
@@ -137,6 +138,7 @@ impl Settler {
         for snapshot in self.removable(record) {
             self.remove(record, &snapshot).await?;
         }
+        self.forget_past(id).await?;
         Ok(Left::Nothing)
     }
 

@@ -457,4 +457,12 @@ async fn an_inactive_snapshot_whose_image_is_gone_is_made_again() {
     assert_ne!(again.job_id, made.job_id);
     let again = cluster.ended(&again.id).await;
     assert_eq!((again.state.as_str(), &again.digest), ("active", &made.digest));
+    let past = made.job_id.as_deref().unwrap();
+    eventually("the job of the past is forgotten", async || {
+        cluster.client.job(past).await.is_err_and(|error| error.status() == Some(404)).then_some(())
+    })
+    .await;
+    let log = |job: &str| cluster.store("us").join(format!("logs/{job}.jsonl.zst"));
+    assert!(!log(past).exists());
+    assert!(!cluster.log(&again).await.is_empty());
 }

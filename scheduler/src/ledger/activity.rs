@@ -67,6 +67,7 @@ impl Ledger {
         }
         // The job of the past has nothing more to share with it.
         self.leave(snapshot).await?;
+        self.announce(snapshot.job);
         let job = JobRecord::new(
             NewJob {
                 id,

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use slipway_bus::bucket::{Batch, Expected};
 use slipway_bus::topology::keys;
 use slipway_domain::SnapshotId;
+use slipway_domain::job::JobRecord;
 use slipway_domain::snapshot::{SnapshotEvent, SnapshotRecord};
 
 use super::{Error, Ledger};
+use crate::view::Entry;
 
 impl Ledger {
     /// Marks a snapshot for removal, and cancels its job unless other snapshots
@@ -46,6 +48,20 @@ impl Ledger {
             Ok(_) => Ok(()),
             Err(error) if error.is_conflict() => Ok(()),
             Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Forgets a job on which nothing stands. A conflict is no error: the next look
+    /// decides.
+    ///
+    /// # Errors
+    /// Nothing can be written now.
+    pub async fn forget_job(&self, job: &Entry<JobRecord>) -> Result<(), Error> {
+        match self.records.delete(&keys::job(&job.value.id), job.revision).await {
+            Err(error) if !error.is_conflict() => {
+                Err(Error::Write { what: "a removal", source: error })
+            }
+            _ => Ok(()),
         }
     }
 

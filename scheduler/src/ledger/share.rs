@@ -158,7 +158,10 @@ impl Ledger {
 
     /// Closes a job to those who would join it, unless somebody wants it still.
     /// Returns whether it is closed.
-    pub(super) async fn close_work(&self, id: JobId) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// Nothing can be read or written now.
+    pub async fn close_work(&self, id: JobId) -> Result<bool, Error> {
         let Some(key) = self.work_of(id) else { return Ok(true) };
         loop {
             let Some((record, revision)) = self.read::<WorkRecord>(&key).await? else {

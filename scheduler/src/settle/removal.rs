@@ -1,7 +1,8 @@
-//! Removing snapshots for good.
+//! Removing for good: snapshots, and jobs whose work was done again by later ones.
 
 use slipway_blobstore::{ObjectKey, Store};
-use slipway_domain::job::{JobRecord, JobState};
+use slipway_domain::JobId;
+use slipway_domain::job::{JobRecord, JobState, LogState};
 use slipway_domain::snapshot::SnapshotRecord;
 
 use super::{Error, Settler};
@@ -37,6 +38,31 @@ impl Settler {
         let forgotten = self.ledger.forget(&snapshot.value, snapshot.revision).await;
         forgotten.map_err(Error::Ledger)?;
         tracing::info!(snapshot.id = %snapshot.value.id, job.id = %record.id, "snapshot removed");
+        Ok(())
+    }
+
+    /// Whether a job is of the past: its snapshot got its image from a later one, and
+    /// no other stands on it, as far as is known here.
+    pub(super) fn is_past(&self, id: JobId) -> bool {
+        let records = self.view.records();
+        records.job(&id).is_some_and(|job| {
+            let snapshot = records.snapshot(&job.value.snapshot);
+            job.value.state.is_over()
+                && job.value.log == LogState::Archived
+                && snapshot.is_some_and(|snapshot| snapshot.value.job != id)
+                && records.followers(id).next().is_none()
+        })
+    }
+
+    /// Forgets a job of the past and its log, unless somebody has joined it.
+    pub(super) async fn forget_past(&self, id: JobId) -> Result<(), Error> {
+        if !self.is_past(id) || !self.ledger.close_work(id).await.map_err(Error::Ledger)? {
+            return Ok(());
+        }
+        let Some(job) = self.view.records().job(&id) else { return Ok(()) };
+        self.logs.delete(&job.value).await.map_err(Error::Log)?;
+        self.ledger.forget_job(&job).await.map_err(Error::Ledger)?;
+        tracing::info!(job.id = %id, "a job of the past is forgotten");
         Ok(())
     }
 
