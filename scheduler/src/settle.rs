@@ -257,7 +257,11 @@ impl Settler {
     fn message(&self, record: &JobRecord) -> Option<JobMessage> {
         let snapshot = self.spec(record)?;
         let message = record.message(&snapshot.source, self.time_limit.as_secs())?;
-        let registries = self.view.fleet().registries(&record.region);
+        let images = message.spec.images();
+        let fleet = self.view.fleet();
+        let hosts = images.iter().map(|image| image.domain());
+        let own = hosts.filter(|host| fleet.is_registry(&record.region, host));
+        let registries = own.map(str::to_owned).collect();
         Some(JobMessage { registries, ..message })
     }
 

@@ -125,13 +125,14 @@ fn in_its_region(app: &App, valid: &validate::Valid) -> Result<(), validate::Err
     let JobSpec::Pull(pull) = &valid.spec else { return Ok(()) };
     let Ok(image) = pull.image.parse::<ImageReference>() else { return Ok(()) };
     let (host, fleet) = (image.domain(), app.view.fleet());
-    let is_here = fleet.registries(&valid.region).iter().any(|own| own.eq_ignore_ascii_case(host));
     match fleet.region_of_registry(host) {
-        Some(there) if !is_here => Err(validate::Error::ImageElsewhere {
-            image: pull.image.clone(),
-            region: valid.region.clone(),
-            there: there.clone(),
-        }),
+        Some(there) if !fleet.is_registry(&valid.region, host) => {
+            Err(validate::Error::ImageElsewhere {
+                image: pull.image.clone(),
+                region: valid.region.clone(),
+                there: there.clone(),
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -14,6 +14,9 @@ pub struct Fleet {
     drains: BTreeSet<(Region, WorkerId)>,
     /// Slots of the workers that are ready, so that nobody has to look at each.
     slots: HashMap<Region, HashMap<Class, usize>>,
+    /// `host:port` of the registry routes of live workers in small letters, and of how
+    /// many workers of a region each is.
+    registries: HashMap<String, BTreeMap<Region, usize>>,
     /// With the region in whose bucket they lie.
     leases: HashMap<JobId, (Region, Lease)>,
     /// Counts changes; a renewal is none.
@@ -60,7 +63,7 @@ impl Fleet {
     /// of this program.
     #[must_use]
     pub fn serves(&self, region: &Region, class: Class) -> bool {
-        self.ready(region, class).next().is_some()
+        self.slots(region, class) > 0
     }
 
     /// Whether live workers of the region would take the class, and all are too old
@@ -96,19 +99,17 @@ impl Fleet {
         here.next().map(|worker| worker.registry.as_str())
     }
 
-    /// `host:port` of all registry routes of the region's live workers, each once.
+    /// Whether this `host:port` is the region's registry, by its live workers.
     #[must_use]
-    pub fn registries(&self, region: &Region) -> Vec<String> {
-        let here = self.workers.values().filter(|worker| worker.region == *region);
-        let names: BTreeSet<&String> = here.map(|worker| &worker.registry).collect();
-        names.into_iter().cloned().collect()
+    pub fn is_registry(&self, region: &Region, host: &str) -> bool {
+        let regions = self.registries.get(&host.to_ascii_lowercase());
+        regions.is_some_and(|regions| regions.contains_key(region))
     }
 
     /// The region whose registry has this `host:port`, by its live workers.
     #[must_use]
     pub fn region_of_registry(&self, host: &str) -> Option<&Region> {
-        let here = |worker: &&WorkerRecord| worker.registry.eq_ignore_ascii_case(host);
-        self.workers.values().find(here).map(|worker| &worker.region)
+        self.registries.get(&host.to_ascii_lowercase())?.keys().next()
     }
 
     /// The lease of a job, if there is one.
@@ -130,7 +131,9 @@ impl Fleet {
         let key = (worker.region.clone(), worker.id.clone());
         if self.workers.get(&key) != Some(&worker) {
             self.take_slots(&key);
-            self.workers.insert(key.clone(), worker);
+            self.add_registry(&worker);
+            let before = self.workers.insert(key.clone(), worker);
+            before.iter().for_each(|before| self.take_registry(before));
             self.add_slots(&key);
             self.version += 1;
         }
@@ -140,8 +143,26 @@ impl Fleet {
     pub fn remove_worker(&mut self, region: &Region, worker: &WorkerId) {
         let key = (region.clone(), worker.clone());
         self.take_slots(&key);
-        if self.workers.remove(&key).is_some() {
+        if let Some(before) = self.workers.remove(&key) {
+            self.take_registry(&before);
             self.version += 1;
+        }
+    }
+
+    fn add_registry(&mut self, worker: &WorkerRecord) {
+        let regions = self.registries.entry(worker.registry.to_ascii_lowercase()).or_default();
+        *regions.entry(worker.region.clone()).or_default() += 1;
+    }
+
+    fn take_registry(&mut self, worker: &WorkerRecord) {
+        let host = worker.registry.to_ascii_lowercase();
+        let Some(regions) = self.registries.get_mut(&host) else { return };
+        if let Some(count) = regions.get_mut(&worker.region) {
+            *count -= 1;
+            regions.retain(|_, count| *count > 0);
+        }
+        if regions.is_empty() {
+            self.registries.remove(&host);
         }
     }
 
@@ -195,6 +216,10 @@ impl Fleet {
         self.workers.retain(|(of, _), _| of != region);
         self.drains.retain(|(of, _)| of != region);
         self.slots.remove(region);
+        self.registries.retain(|_, regions| {
+            regions.remove(region);
+            !regions.is_empty()
+        });
         self.leases.retain(|_, (of, _)| of != region);
         self.version += 1;
     }
@@ -236,6 +261,27 @@ mod tests {
         fleet.put_worker(worker("new", Some(message::VERSION + 1)));
         assert!(fleet.serves(&us, cpu) && fleet.has_free_slot(&us, cpu));
         assert!(!fleet.is_outdated(&us, cpu));
+    }
+
+    #[test]
+    fn a_registry_is_known_as_long_as_one_of_its_workers_lives() {
+        let (us, eu): (Region, Region) = ("us".parse().unwrap(), "eu".parse().unwrap());
+        let mut fleet = Fleet::default();
+        let at = |name, host: &str| WorkerRecord { registry: host.into(), ..worker(name, None) };
+        fleet.put_worker(at("w1", "R.example:5000"));
+        fleet.put_worker(at("w2", "r.example:5000"));
+        fleet.put_worker(WorkerRecord { region: eu.clone(), ..at("w1", "r.example:5001") });
+        assert!(
+            fleet.is_registry(&us, "r.EXAMPLE:5000") && !fleet.is_registry(&eu, "r.example:5000")
+        );
+        assert_eq!(fleet.region_of_registry("r.example:5001"), Some(&eu));
+        fleet.put_worker(at("w1", "other:1"));
+        assert!(fleet.is_registry(&us, "r.example:5000") && fleet.is_registry(&us, "other:1"));
+        fleet.remove_worker(&us, &"w2".parse().unwrap());
+        assert!(!fleet.is_registry(&us, "r.example:5000"));
+        fleet.clear(&us);
+        assert_eq!(fleet.region_of_registry("other:1"), None);
+        assert!(fleet.is_registry(&eu, "r.example:5001"));
     }
 
     #[test]

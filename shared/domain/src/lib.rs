@@ -6,6 +6,7 @@
 
 pub mod attempt;
 pub mod credential;
+pub mod dockerfile;
 pub mod failure;
 pub mod gpu;
 pub mod identity;

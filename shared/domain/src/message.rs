@@ -39,8 +39,8 @@ pub struct JobMessage {
     /// empty if nobody knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contexts: Vec<Digest>,
-    /// Under which `host:port` clients know the region's registry now: images there
-    /// are the region's own.
+    /// Those hosts of the spec's images, as `host:port`, under which clients know the
+    /// region's registry now: the images are the region's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<String>,
     /// Seconds that the attempt may take.

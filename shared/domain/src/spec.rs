@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use slipway_oci::ImageReference;
 
+use crate::dockerfile;
 use crate::gpu::GpuType;
 
 /// The work of one job.
@@ -24,6 +26,15 @@ impl JobSpec {
         match self {
             Self::Build(_) => JobKind::Build,
             Self::Pull(_) => JobKind::Pull,
+        }
+    }
+
+    /// The images that the work takes something from, as far as can be read.
+    #[must_use]
+    pub fn images(&self) -> Vec<ImageReference> {
+        match self {
+            Self::Build(build) => dockerfile::images(&build.dockerfile, &build.build_args),
+            Self::Pull(pull) => pull.image.parse().into_iter().collect(),
         }
     }
 }

@@ -3,7 +3,6 @@
 
 mod access;
 mod failure;
-mod images;
 mod mirrors;
 mod progress;
 #[cfg(test)]
@@ -25,7 +24,7 @@ use slipway_domain::failure::FailureKind;
 use slipway_domain::message::JobMessage;
 use slipway_domain::organization::GENERAL_REPOSITORY;
 use slipway_domain::spec::{BuildSpec, JobKind, JobSpec};
-use slipway_domain::{BuiltImage, Failure, OrganizationId};
+use slipway_domain::{BuiltImage, Failure, OrganizationId, dockerfile};
 use slipway_oci::{Digest, ImageReference, MediaType, Platform, RepositoryName};
 use slipway_registry::{Access, Grant, ManifestReader, Registry, Scope, StaticAuthorizer};
 use slipway_runtime::telemetry::trace;
@@ -153,7 +152,7 @@ impl Builder {
     /// Where the images are that the Dockerfile takes. Those of the region's registry
     /// come from this worker, which alone knows the password of the build.
     async fn places(&self, job: &JobMessage, spec: &BuildSpec, platform: &Platform) -> Places {
-        let images = images::images(&spec.dockerfile, &spec.build_args);
+        let images = dockerfile::images(&spec.dockerfile, &spec.build_args);
         let is_own = |image: &ImageReference| self.names.has(image.domain(), &job.registries);
         let (own, others) = images.into_iter().partition(is_own);
         let credentials = JobCredentials::new(self.vault.clone(), job.job);

@@ -1,8 +1,8 @@
 //! The images that a Dockerfile names: `FROM`, `COPY --from` and
 //! `RUN --mount=…,from=`, with its arguments filled in.
 //!
-//! Only for finding credentials. What it overlooks is built without one; it
-//! decides nothing about the build itself.
+//! Only for finding credentials, and whether images are the region's own. What it
+//! overlooks is built without; it decides nothing about the build itself.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use slipway_oci::ImageReference;
 
 /// Every image of another registry's that `dockerfile` takes something from,
 /// each once, in order.
-pub(super) fn images(dockerfile: &str, args: &BTreeMap<String, String>) -> Vec<ImageReference> {
+#[must_use]
+pub fn images(dockerfile: &str, args: &BTreeMap<String, String>) -> Vec<ImageReference> {
     let mut found = Found { args, defaults: BTreeMap::new(), stages: vec![], images: vec![] };
     for instruction in instructions(dockerfile) {
         found.read(&instruction);
