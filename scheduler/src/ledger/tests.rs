@@ -2,6 +2,8 @@
 //! nats-server.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod activity;
+mod debris;
 mod replace;
 mod sharing;
 
@@ -197,77 +199,6 @@ async fn an_event_that_comes_again_tells_the_snapshot_what_it_missed() {
 }
 
 #[tokio::test]
-async fn a_name_without_its_snapshot_is_given_up() {
-    let (_server, bus) = start().await;
-    let (snapshot, job) = new("a");
-    let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
-    let next = replica(&bus).await;
-    let taken = next.ledger.create(&snapshot, &job, Naming::Take).await.unwrap_err();
-    assert!(matches!(taken, Error::NameTaken { .. }), "{taken}");
-    next.repair().await;
-    eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
-    let (again, job) = new("a");
-    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_snapshot_without_its_job_gets_it() {
-    let (_server, bus) = start().await;
-    let (snapshot, job) = new("a");
-    let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
-    let key = keys::snapshot(&snapshot.organization, &snapshot.id);
-    dying.ledger.records.create(&key, &snapshot, None).await.unwrap();
-    let next = replica(&bus).await;
-    assert_eq!(next.view.records().debris(), [Debris::Snapshot(snapshot.id)]);
-    next.repair().await;
-    assert_eq!(next.job_state(job.id), Some("queued"));
-    next.ledger.move_job(job.id, published()).await.unwrap();
-    assert_eq!(next.state(snapshot.id), Some("active"));
-}
-
-#[tokio::test]
-async fn a_job_without_its_snapshot_is_dropped_and_its_name_free() {
-    let (_server, bus) = start().await;
-    let (snapshot, job) = new("a");
-    let dying = replica(&bus).await;
-    dying.ledger.take_name(&snapshot, Naming::Take).await.unwrap();
-    dying.ledger.records.create(&keys::job(&job.id), &job, None).await.unwrap();
-    let next = replica(&bus).await;
-    assert_eq!(next.view.records().debris().len(), 2);
-    next.repair().await;
-    eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
-    assert_eq!(next.job_state(job.id), None);
-    let (again, job) = new("a");
-    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_removal_that_broke_off_is_finished_by_the_next_scheduler() {
-    let (_server, bus) = start().await;
-    let (snapshot, job) = new("a");
-    let dying = replica(&bus).await;
-    dying.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
-    dying.ledger.move_job(job.id, started()).await.unwrap();
-    let remove = |record: &SnapshotRecord| {
-        Some(record.apply(record.job, SnapshotEvent::Remove, Timestamp::now()))
-    };
-    dying.ledger.change_snapshot(snapshot.id, "a removal", remove).await.unwrap();
-    let next = replica(&bus).await;
-    next.ledger.cancel_unwanted(job.id).await.unwrap();
-    assert_eq!(next.job_state(job.id), Some("cancelled"));
-    assert_eq!(next.state(snapshot.id), Some("removing"));
-    next.repair().await;
-    eventually("all is gone", || {
-        next.state(snapshot.id).is_none() && next.job_state(job.id).is_none()
-    })
-    .await;
-    let (again, job) = new("a");
-    next.ledger.create(&again, &job, Naming::Take).await.unwrap();
-}
-
-#[tokio::test]
 async fn a_job_goes_on_while_one_snapshot_wants_it() {
     let (_server, bus) = start().await;
     let (first, job) = new("a");
@@ -412,122 +343,4 @@ async fn stored_image(store: &slipway_blobstore::Store) -> slipway_oci::Digest {
 fn published_as(digest: slipway_oci::Digest) -> JobEvent {
     let JobEvent::Published { attempt, worker, image } = published() else { unreachable!() };
     JobEvent::Published { attempt, worker, image: BuiltImage { digest, ..image } }
-}
-
-fn days(days: i64) -> Timestamp {
-    Timestamp::now() + jiff::SignedDuration::from_hours(24 * days)
-}
-
-/// A store in a folder that does what the file `faults` in it says.
-fn faulty_store(folder: &std::path::Path) -> slipway_blobstore::Store {
-    let faults = folder.join("faults");
-    let config = serde_json::json!({
-        "url": format!("file://{}", folder.join("store").display()), "faults": faults,
-    });
-    slipway_blobstore::Store::open(&serde_json::from_value(config).unwrap()).unwrap()
-}
-
-#[tokio::test]
-async fn an_image_that_cannot_be_looked_for_is_not_made_again() {
-    let (_server, bus) = start().await;
-    let one = replica(&bus).await;
-    let folder = tempfile::tempdir().unwrap();
-    let store = faulty_store(folder.path());
-    let image = stored_image(&store).await;
-    let activity = crate::activity::Activity {
-        images: Images::new([("us".parse().unwrap(), store)].into()),
-        view: one.view.clone(),
-        ledger: one.ledger.clone(),
-    };
-    let (snapshot, job) = new("a");
-    one.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
-    one.ledger.move_job(job.id, published_as(image)).await.unwrap();
-    one.ledger.deactivate(snapshot.id, |_| true).await.unwrap();
-    let rests = one.view.records().snapshot(&snapshot.id).unwrap().value.clone();
-    for (reference, needed) in [
-        (format!("127.0.0.1:5000/{}/snapshots@{image}", snapshot.organization), true),
-        (format!("other.example/{}/general@{image}", snapshot.organization), true),
-        (
-            format!("other.example/{}/snapshots@{image}", OrganizationId::from_uuid(Uuid::nil())),
-            false,
-        ),
-        (format!("h/{}/snapshots@sha256:{}", snapshot.organization, "0".repeat(64)), false),
-    ] {
-        assert_eq!(crate::images::is_of(&reference, &rests), needed, "{reference}");
-    }
-
-    std::fs::write(folder.path().join("faults"), r#"{"fail_percent": 100}"#).unwrap();
-    let refused = activity.activate(&rests).await.unwrap_err();
-    assert!(matches!(refused, crate::activity::Error::Store(_)), "{refused:?}");
-    assert_eq!(one.state(snapshot.id), Some("inactive"));
-    std::fs::remove_file(folder.path().join("faults")).unwrap();
-    activity.activate(&rests).await.unwrap();
-    assert_eq!(one.state(snapshot.id), Some("active"));
-    assert_eq!(one.view.records().snapshot(&snapshot.id).unwrap().value.job, job.id);
-}
-
-#[tokio::test]
-async fn what_nobody_uses_for_two_weeks_rests_and_comes_back() {
-    let (_server, bus) = start().await;
-    let one = replica(&bus).await;
-    let store = slipway_blobstore::Store::in_memory();
-    let activity = crate::activity::Activity {
-        images: Images::new([("us".parse().unwrap(), store.clone())].into()),
-        view: one.view.clone(),
-        ledger: one.ledger.clone(),
-    };
-    let (snapshot, job) = new("idle");
-    let id = snapshot.id;
-    let organization = slipway_domain::organization::OrganizationRecord::new(
-        snapshot.organization,
-        "acme".into(),
-        Timestamp::now(),
-    );
-    one.view.accounts_mut().put_organization(organization.clone(), 1);
-    one.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
-    activity.look_over(days(99)).await;
-    assert_eq!(one.state(id), Some("pending"), "only what is active can be idle");
-    one.ledger.move_job(job.id, published()).await.unwrap();
-    activity.look_over(days(13)).await;
-    assert_eq!(one.state(id), Some("active"));
-    activity.look_over(days(15)).await;
-    assert_eq!(one.state(id), Some("inactive"));
-    activity.look_over(days(99)).await;
-
-    // Its image is not in the store: it is made again, by a job of its own.
-    let rests = one.view.records().snapshot(&id).unwrap().value.clone();
-    activity.activate(&rests).await.unwrap();
-    let again = one.view.records().snapshot(&id).unwrap().value.clone();
-    assert_eq!(again.state.name(), "pending");
-    assert_ne!(again.job, job.id);
-    assert_eq!(one.job_state(again.job), Some("queued"));
-    // Asked twice, it is done once.
-    activity.activate(&rests).await.unwrap();
-    assert_eq!(one.view.records().snapshot(&id).unwrap().value.job, again.job);
-    let image = stored_image(&store).await;
-    one.ledger.move_job(again.job, published_as(image)).await.unwrap();
-    assert_eq!(one.state(id), Some("active"));
-
-    // Its image is there: nothing is made.
-    one.ledger.deactivate(id, |_| true).await.unwrap();
-    let rests = one.view.records().snapshot(&id).unwrap().value.clone();
-    assert_eq!(rests.state.name(), "inactive");
-    activity.activate(&rests).await.unwrap();
-    let back = one.view.records().snapshot(&id).unwrap().value.clone();
-    assert_eq!((back.state.name(), back.job), ("active", again.job));
-    assert!(back.last_used_at > again.last_used_at);
-
-    // A suspended organization keeps its snapshots active for a day.
-    let mut suspended = organization;
-    let suspension = slipway_domain::organization::Suspension {
-        since: Timestamp::now(),
-        reason: String::new(),
-        until: None,
-    };
-    suspended.suspension = Some(suspension);
-    one.view.accounts_mut().put_organization(suspended, 2);
-    activity.look_over(Timestamp::now() + jiff::SignedDuration::from_hours(23)).await;
-    assert_eq!(one.state(id), Some("active"));
-    activity.look_over(days(2)).await;
-    assert_eq!(one.state(id), Some("inactive"));
 }
