@@ -39,11 +39,12 @@ fleet_serve() {
   done
 }
 
-# fleet_start DATA SYNC: nats-server, which syncs as SYNC says (or by its
-# `default`), and a scheduler of one region, on the folder DATA, which is emptied.
+# fleet_start DATA SYNC REGION...: nats-server, which syncs as SYNC says (or by its
+# `default`), and a scheduler of these regions, on the folder DATA, which is emptied.
 # Puts into the environment what the command line needs.
 fleet_start() {
-  local data=$1 sync=$2 api nats
+  local data=$1 sync=$2 api nats region
+  shift 2
   rm -rf "$data"
   mkdir -p "$data"
   api=$(fleet_port) nats=$(fleet_port)
@@ -58,13 +59,14 @@ fleet_start() {
 listen = "127.0.0.1:$api"
 nats = ["nats://127.0.0.1:$nats"]
 contexts = "file://$data/contexts"
-default_region = "us"
+default_region = "$1"
 bootstrap_key_file = "$data/api-key"
 [limits]
 snapshots = 4000000000
-[regions.us]
-store = "file://$data/us"
 END
+  for region in "$@"; do
+    printf '[regions.%s]\nstore = "file://%s"\n' "$region" "$data/$region" >>"$data/scheduler.toml"
+  done
   fleet_serve "$data/nats.log" "Server is ready" "$SLIPWAY_NATS_SERVER" --config "$data/nats.conf"
   fleet_serve "$data/scheduler.log" "the API serves" \
     "$SLIPWAY" scheduler --config "$data/scheduler.toml"
@@ -73,24 +75,24 @@ END
   export SLIPWAY_API_KEY
 }
 
-# fleet_worker DATA N SLOTS LINE...: worker N, whose jobs are simulated as the
-# LINEs of `[executor.simulated]` say.
+# fleet_worker DATA REGION-N SLOTS LINE...: worker N of the region, whose jobs are
+# simulated as the LINEs of `[executor.simulated]` say.
 fleet_worker() {
-  local data=$1 n=$2 slots=$3
+  local data=$1 id=$2 slots=$3
   shift 3
   {
     cat <<END
-id = "us-$n"
-region = "us"
+id = "$id"
+region = "${id%-*}"
 nats = ["$NATS_URL"]
-store = "file://$data/us"
+store = "file://$data/${id%-*}"
 contexts = "file://$data/contexts"
 slots = $slots
 drain_grace = "0s"
 [executor.simulated]
 END
     printf '%s\n' "$@"
-  } >"$data/worker-$n.toml"
-  fleet_serve "$data/worker-$n.log" "the worker serves" \
-    "$SLIPWAY" worker run --config "$data/worker-$n.toml"
+  } >"$data/worker-$id.toml"
+  fleet_serve "$data/worker-$id.log" "the worker serves" \
+    "$SLIPWAY" worker run --config "$data/worker-$id.toml"
 }
