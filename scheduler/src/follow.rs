@@ -14,7 +14,7 @@ use slipway_runtime::{Tasks, telemetry};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
-use crate::calm::{Calm, Contact};
+use crate::calm::{Calm, Contact, Graces};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::replay;
@@ -37,14 +37,15 @@ pub async fn start(
     following.bucket(BucketName::Organizations, watch::apply_organization);
     following.bucket(BucketName::ApiKeys, watch::apply_api_key);
     following.bucket(BucketName::RegistryCredentials, watch::apply_credential);
+    let graces = Arc::new(Graces::new(config.outage_grace));
     let mut contacts = BTreeMap::new();
     let mut lost_in = vec![];
     for region in config.regions.keys() {
-        let (contact, losses) = following.leases(region.clone());
+        let (contact, losses) = following.leases(region.clone(), graces.clone());
         contacts.insert(region.clone(), contact);
         lost_in.push((region.clone(), losses));
     }
-    let calm = Calm::new(config.outage_grace, contacts);
+    let calm = Calm::new(graces, contacts);
     for (region, losses) in lost_in {
         let (bus, ledger, view) = (bus.clone(), ledger.clone(), view.clone());
         let (calm, shutdown) = (calm.clone(), tasks.shutdown().clone());
@@ -109,10 +110,14 @@ impl Following<'_> {
         contact
     }
 
-    fn leases(&mut self, region: Region) -> (Contact, mpsc::UnboundedReceiver<Loss>) {
+    fn leases(
+        &mut self,
+        region: Region,
+        graces: Arc<Graces>,
+    ) -> (Contact, mpsc::UnboundedReceiver<Loss>) {
         let (lost, losses) = mpsc::unbounded_channel();
         let contact = self.bucket(BucketName::Leases(region.clone()), move |view, change| {
-            if let Some(loss) = watch::apply_lease(view, &region, change) {
+            if let Some(loss) = watch::apply_lease(view, &graces, &region, change) {
                 // The receiver is gone only when the process stops.
                 let _stopping = lost.send(loss);
             }

@@ -11,7 +11,7 @@ use slipway_domain::worker::WorkerRecord;
 use slipway_domain::{Attempt, JobId, Region, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::calm::Calm;
+use crate::calm::{Calm, Graces};
 use crate::events;
 use crate::ledger::Ledger;
 use crate::view::View;
@@ -124,7 +124,7 @@ pub struct Loss {
 
 /// Applies a change of a region's leases; returns the claim that lost its lease,
 /// if one did.
-pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<Loss> {
+pub fn apply_lease(view: &View, graces: &Graces, region: &Region, change: Change) -> Option<Loss> {
     match change {
         Change::Put(entry) => {
             if let Some(job) = entry.key.strip_prefix("job.") {
@@ -141,6 +141,7 @@ pub fn apply_lease(view: &View, region: &Region, change: Change) -> Option<Loss>
             }
             let worker: WorkerRecord =
                 entry.json().inspect_err(|error| unreadable(&entry.key, error)).ok()?;
+            graces.learn(&worker);
             view.change_fleet(|fleet| fleet.put_worker(worker));
             None
         }

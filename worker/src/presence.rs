@@ -106,6 +106,7 @@ impl Presence {
             recipient: self.inner.vault.recipient(),
             draining,
             stopping: intake.is_stopping(),
+            lease_seconds: Some(self.config.lease.as_secs()),
             started_at: self.inner.started_at,
         }
     }

@@ -171,6 +171,7 @@ fn record(region: &Region, registry: &str, run: u32, n: usize) -> WorkerRecord {
         recipient: None,
         draining: false,
         stopping: false,
+        lease_seconds: None,
         started_at: Timestamp::now(),
     }
 }

@@ -44,6 +44,9 @@ pub struct WorkerRecord {
     /// Whether its process is about to stop.
     #[serde(default)]
     pub stopping: bool,
+    /// Seconds that its leases last without renewal; absent in those who do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u64>,
     /// When the process started.
     pub started_at: Timestamp,
 }
