@@ -91,28 +91,6 @@ impl Ledger {
         }
     }
 
-    /// Adds to a batch that a snapshot leaves the record of its name, if it stands
-    /// there.
-    pub(super) async fn batch_leave_name(
-        &self,
-        snapshot: &SnapshotRecord,
-        batch: &mut Batch,
-    ) -> Result<(), Error> {
-        let key = key_of(&name_of(snapshot));
-        let Some((record, revision)) = self.read::<NameRecord>(&key).await? else { return Ok(()) };
-        let expected = Expected::Revision(revision);
-        match record.without(snapshot.id) {
-            Some(rest) if rest == record => {}
-            Some(rest) => {
-                batch.put(key, &rest, expected).map_err(failed)?;
-            }
-            None => {
-                batch.delete(key, expected);
-            }
-        }
-        Ok(())
-    }
-
     /// Settles the names of the snapshots that stand on a job.
     pub(super) async fn settle_names_of(&self, job: JobId) -> Result<(), Error> {
         let names: Vec<Name> = {

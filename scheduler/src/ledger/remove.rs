@@ -1,14 +1,13 @@
 //! Removal: the snapshot first, then its job if nobody else stands on it.
 
 use jiff::Timestamp;
-use slipway_bus::bucket::{Batch, Expected};
 use slipway_bus::topology::keys;
 use slipway_domain::SnapshotId;
 use slipway_domain::job::JobRecord;
 use slipway_domain::snapshot::{SnapshotEvent, SnapshotRecord};
 
 use super::{Error, Ledger};
-use crate::view::Entry;
+use crate::view::{Entry, name_of};
 
 impl Ledger {
     /// Marks a snapshot for removal, and cancels its job unless other snapshots
@@ -30,24 +29,30 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets a removed snapshot for good: its place in the record of its name, and its job,
-    /// if no other snapshot stands on it. Rare enough for a batch.
+    /// Forgets a removed snapshot for good: its job, if no other snapshot stands on it,
+    /// its place in the record of its name, and itself. It goes last: while it is there,
+    /// whoever looks finishes what broke off.
     ///
     /// # Errors
     /// Nothing can be written now. A conflict is none: the next look decides.
     pub async fn forget(&self, snapshot: &SnapshotRecord, revision: u64) -> Result<(), Error> {
-        let failed = |source| Error::Write { what: "a removal", source };
-        let mut batch = Batch::new();
-        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
-        batch.delete(key, Expected::Revision(revision));
-        self.batch_leave_name(snapshot, &mut batch).await?;
-        if !self.is_shared(snapshot) {
-            batch.delete(keys::job(&snapshot.job), Expected::Any);
+        let job = self.view.records().job(&snapshot.job).map(|entry| entry.revision);
+        if let Some(job_revision) = job.filter(|_| !self.is_shared(snapshot))
+            && !self.gone(&keys::job(&snapshot.job), job_revision).await?
+        {
+            return Ok(());
         }
-        match self.records.commit(&batch).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_conflict() => Ok(()),
-            Err(source) => Err(failed(source)),
+        self.leave_name(&name_of(snapshot), snapshot.id).await?;
+        let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        self.gone(&key, revision).await.map(|_| ())
+    }
+
+    /// Deletes a record; says whether it was as expected.
+    async fn gone(&self, key: &str, revision: u64) -> Result<bool, Error> {
+        match self.records.delete(key, revision).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(source) => Err(Error::Write { what: "a removal", source }),
         }
     }
 
@@ -57,12 +62,7 @@ impl Ledger {
     /// # Errors
     /// Nothing can be written now.
     pub async fn forget_job(&self, job: &Entry<JobRecord>) -> Result<(), Error> {
-        match self.records.delete(&keys::job(&job.value.id), job.revision).await {
-            Err(error) if !error.is_conflict() => {
-                Err(Error::Write { what: "a removal", source: error })
-            }
-            _ => Ok(()),
-        }
+        self.gone(&keys::job(&job.value.id), job.revision).await.map(|_| ())
     }
 
     /// Whether another snapshot stands on the same job.

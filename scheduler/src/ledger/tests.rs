@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::replay;
-use crate::view::Debris;
+use crate::view::{Debris, name_of};
 
 /// A scheduler's ledger and view, following the records.
 pub(crate) struct Replica {
@@ -174,12 +174,15 @@ async fn a_move_whose_snapshot_was_not_told_is_finished_by_the_next_scheduler() 
     let (_server, bus) = start().await;
     let (snapshot, job) = new("a");
     replica(&bus).await.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
-    for (event, told) in [(started(), "pulling"), (published(), "active")] {
+    // That it began needs no telling.
+    for (event, shown, told) in
+        [(started(), "pulling", "pulling"), (published(), "pending", "active")]
+    {
         // The job moves, and then the process is gone.
         let moved = replica(&bus).await.ledger.apply(job.id, event).await.unwrap();
         assert!(matches!(moved, Moved::Applied));
         let next = replica(&bus).await;
-        assert_ne!(next.state(snapshot.id), Some(told));
+        assert_eq!(next.state(snapshot.id), Some(shown));
         next.repair().await;
         assert_eq!(next.state(snapshot.id), Some(told));
         assert_eq!(next.view.records().owing().count(), 0);
@@ -295,9 +298,64 @@ async fn of_two_creations_of_one_name_one_is_refused() {
     }
 }
 
-/// What `docs/adr/0009` says about the messages of one job's life.
 #[tokio::test]
-async fn a_life_stores_eight_messages_in_the_records_and_a_removal_four() {
+async fn a_snapshot_whose_removal_broke_off_is_forgotten_by_the_next_look() {
+    let (_server, bus) = start().await;
+    for (n, writes) in [0, 1, 2].into_iter().enumerate() {
+        let only = replica(&bus).await;
+        let (snapshot, job) = new(&format!("s{n}"));
+        only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+        only.ledger.move_job(job.id, published()).await.unwrap();
+        only.ledger.remove(snapshot.id).await.unwrap();
+        let records = bus.bucket(&BucketName::Records);
+        let job_key = keys::job(&job.id);
+        if writes > 0 {
+            let entry = records.get(&job_key).await.unwrap().unwrap();
+            records.delete(&job_key, entry.revision).await.unwrap();
+        }
+        if writes > 1 {
+            only.ledger.leave_name(&name_of(&snapshot), snapshot.id).await.unwrap();
+        }
+        // Another scheduler finds it so.
+        let next = replica(&bus).await;
+        assert_eq!(next.state(snapshot.id), Some("removing"));
+        next.repair().await;
+        next.repair().await;
+        let snapshot_key = keys::snapshot(&snapshot.organization, &snapshot.id);
+        let name_key = keys::snapshot_name(&snapshot.organization, &snapshot.name);
+        for key in [job_key, snapshot_key, name_key] {
+            assert_eq!(records.get(&key).await.unwrap(), None, "{key} after {writes} writes");
+        }
+    }
+}
+
+/// What a snapshot has to hear of a job that began is in the view, and stored nowhere.
+#[tokio::test]
+async fn a_snapshot_whose_job_began_is_shown_so_by_every_scheduler_and_stored_as_pending() {
+    let (_server, bus) = start().await;
+    let (one, other) = (replica(&bus).await, replica(&bus).await);
+    let (snapshot, job) = new("a");
+    one.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+    one.ledger.move_job(job.id, started()).await.unwrap();
+    assert_eq!(one.state(snapshot.id), Some("pulling"));
+    let mut changes = other.view.changes();
+    changes.wait_for(|_| other.state(snapshot.id) == Some("pulling")).await.unwrap();
+    // One that reads all of it anew sees the same.
+    let late = replica(&bus).await;
+    assert_eq!(late.state(snapshot.id), Some("pulling"));
+    assert_eq!(late.view.records().owing().count(), 0);
+    let key = keys::snapshot(&snapshot.organization, &snapshot.id);
+    let stored = bus.bucket(&BucketName::Records).get(&key).await.unwrap().unwrap();
+    assert_eq!(stored.json::<SnapshotRecord>().unwrap().state.name(), "pending");
+    late.ledger.move_job(job.id, published()).await.unwrap();
+    assert_eq!(late.state(snapshot.id), Some("active"));
+    let stored = bus.bucket(&BucketName::Records).get(&key).await.unwrap().unwrap();
+    assert_eq!(stored.json::<SnapshotRecord>().unwrap().state.name(), "active");
+}
+
+/// What `docs/adr/0017` says about the messages of one job's life.
+#[tokio::test]
+async fn a_life_stores_seven_messages_in_the_records_and_a_removal_four() {
     let (_server, bus) = start().await;
     let only = replica(&bus).await;
     let records = bus.bucket(&BucketName::Records);
@@ -308,7 +366,7 @@ async fn a_life_stores_eight_messages_in_the_records_and_a_removal_four() {
     only.ledger.move_job(job.id, published()).await.unwrap();
     only.ledger.move_job(job.id, JobEvent::LogArchived).await.unwrap();
     let lived = records.put("job.mark", "", None).await.unwrap();
-    assert_eq!(lived - before - 1, 8);
+    assert_eq!(lived - before - 1, 7);
     only.ledger.remove(snapshot.id).await.unwrap();
     let entry = only.view.records().snapshot(&snapshot.id).unwrap().clone();
     only.ledger.forget(&entry.value, entry.revision).await.unwrap();

@@ -35,6 +35,10 @@ impl Logs {
         let job = record.id;
         self.end(record).await?;
         let store = self.store(record)?;
+        if let Some((log, last)) = short(&self.bus, record).await {
+            write_short(store, job, &log).await?;
+            return Ok(last);
+        }
         let written = write(&self.bus, store, record);
         match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {
             Ok(written) => written,
@@ -123,6 +127,49 @@ impl Logs {
     }
 }
 
+/// A log that is short, as most are, whole, and the place of its end in the stream.
+/// Reading it so costs one request, and compressing it at once takes little memory.
+async fn short(bus: &Bus, record: &JobRecord) -> Option<(Vec<u8>, u64)> {
+    if record.revival.redrives > 0 {
+        return None;
+    }
+    let job = record.id;
+    let logs = bus.logs();
+    let chunks = logs.first_chunks(&record.region, job).await.inspect_err(|error| {
+        let error = slipway_runtime::telemetry::chain(error);
+        tracing::debug!(job.id = %job, error, "reading the log another way");
+    });
+    let mut merge = LogMerge::after(LogSeq::ZERO);
+    let mut log = vec![];
+    for chunk in chunks.ok()? {
+        for (_, line) in chunk::accept(job, &chunk.bytes, &mut merge) {
+            log.extend_from_slice(line);
+        }
+        if merge.ended() {
+            note_gaps(job, &merge);
+            return Some((log, chunk.stream_seq));
+        }
+    }
+    None
+}
+
+async fn write_short(store: &Store, job: JobId, log: &[u8]) -> Result<(), Error> {
+    let packed = zstd::bulk::compress(log, zstd::DEFAULT_COMPRESSION_LEVEL);
+    let packed = packed.map_err(|source| Error::Spool { job, source })?;
+    let key = ObjectKey::JobLog(*job.as_uuid());
+    let written = store.put_bytes(&key, packed);
+    match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {
+        Ok(written) => written.map_err(|source| Error::Store { job, source }),
+        Err(_) => Err(Error::NoAnswer { job }),
+    }
+}
+
+fn note_gaps(job: JobId, merge: &LogMerge) {
+    if merge.gaps() > 0 {
+        tracing::warn!(job.id = %job, gaps = merge.gaps(), "the log lacks entries");
+    }
+}
+
 /// Copies a log from the stream to the store, compressed on the way, after what
 /// the store has of the job's earlier life. Returns the place of its end in the
 /// stream.
@@ -163,9 +210,7 @@ async fn write(bus: &Bus, store: &Store, record: &JobRecord) -> Result<u64, Erro
             // and purged it meanwhile, and that archive is whole.
             return Err(Error::Incomplete { job });
         }
-        if merge.gaps() > 0 {
-            tracing::warn!(job.id = %job, gaps = merge.gaps(), "the log lacks entries");
-        }
+        note_gaps(job, &merge);
         drop(sink);
         Ok(last)
     };

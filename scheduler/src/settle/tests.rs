@@ -3,7 +3,8 @@
 
 use futures::StreamExt as _;
 use slipway_bus::logs::Item;
-use slipway_domain::{LogEntry, LogSeq};
+use slipway_domain::log::LogSource;
+use slipway_domain::{LogEntry, LogEvent, LogSeq};
 use slipway_runtime::Tasks;
 use tempfile::TempDir;
 
@@ -56,6 +57,42 @@ async fn the_end_of_a_log_is_stored_after_every_snapshot_has_heard_of_it() {
     let (state, closed) = tokio::join!(state_at_end, settler.close(job.id));
     assert!(closed.is_ok());
     assert_eq!(state, "active");
+}
+
+/// A chunk of one line, as a worker stores it.
+async fn chunk(bus: &Bus, job: &JobRecord, worker: &str, n: u32) {
+    let event = LogEvent::Line { source: LogSource::Stdout, text: format!("{worker} {n}") };
+    let entry = LogEntry { seq: LogSeq::new(AttemptNumber::FIRST, n), time: job.created_at, event };
+    let line = format!("{}\n", serde_json::to_string(&entry).unwrap()).into();
+    let (worker, id) = (worker.parse().unwrap(), format!("{}/{worker}/{n}", job.id));
+    bus.logs().publish_chunk(&job.region, &worker, job.id, line, &id).await.unwrap();
+}
+
+#[tokio::test]
+async fn logs_are_archived_whole_and_purged_however_long_they_are_and_whoever_wrote_them() {
+    let (_server, bus) = start().await;
+    let (only, folder) = (replica(&bus).await, tempfile::tempdir().unwrap());
+    let settler = settler(&bus, &only, &folder);
+    // The second is more than one request brings.
+    for (name, lines) in [("short", 5), ("long", 150)] {
+        let (snapshot, job) = new(name);
+        only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+        // Of a claim that never reported, so that no record names it.
+        chunk(&bus, &job, "stranger", 1).await;
+        for n in 2..=lines {
+            chunk(&bus, &job, "w1", n).await;
+        }
+        only.ledger.move_job(job.id, published()).await.unwrap();
+        assert!(settler.close(job.id).await.is_ok());
+        assert_eq!(bus.logs().read_all(&job.region, job.id).await.unwrap(), []);
+        let entries = settler.logs.read(job.id, LogSeq::ZERO, true).await.unwrap();
+        let entries: Vec<LogEntry> = entries.map(Result::unwrap).collect().await;
+        let (end, rest) = entries.split_last().unwrap();
+        assert_eq!((end.seq, rest.len()), (LogSeq::END, lines as usize));
+        let numbers: Vec<u32> = rest.iter().map(|entry| entry.seq.n()).collect();
+        assert_eq!(numbers, (1..=lines).collect::<Vec<_>>());
+        assert_eq!(logs::text(&rest[0]).unwrap(), "stranger 1\n");
+    }
 }
 
 #[tokio::test]

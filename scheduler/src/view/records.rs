@@ -1,5 +1,6 @@
 //! Snapshots, names and jobs by id.
 
+mod begun;
 mod debris;
 mod names;
 mod needle;
@@ -234,6 +235,7 @@ impl Records {
     }
 
     fn put_snapshot(&mut self, prepared: Prepared<SnapshotRecord>, revision: u64) {
+        let prepared = self.begun(prepared);
         let record = prepared.record();
         let id = record.id;
         if self.snapshots.revision(&id).is_some_and(|known| known >= revision) {
@@ -297,6 +299,7 @@ impl Records {
             self.open.insert(id);
         }
         self.jobs.insert(id, prepared, revision);
+        self.begin(id);
     }
 
     /// Forgets what a key held, unless it was written again later.

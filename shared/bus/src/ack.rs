@@ -1,6 +1,6 @@
 //! Disposing of a delivered message.
 //!
-//! Owns the ack protocol of JetStream; every word waits for the server's answer.
+//! Owns the ack protocol of JetStream; every word but one waits for the server's answer.
 //! Invariant to remember, which no code here can enforce: an ack is no fence.
 //! After the ack wait has passed the message is somebody else's, and an ack,
 //! nak or term from here acts on that delivery.
@@ -52,6 +52,13 @@ impl Acker {
     /// Done: it is never delivered again. Returns when the server knows.
     pub(crate) async fn ack(&self) -> Result<(), Error> {
         self.say("ack", Bytes::from_static(b"+ACK")).await
+    }
+
+    /// Done, as far as the server hears of it: nobody waits for its answer. For what
+    /// may come again without harm.
+    pub(crate) async fn ack_unconfirmed(&self) -> Result<(), Error> {
+        let said = self.bus.client().publish(self.reply.clone(), Bytes::from_static(b"+ACK")).await;
+        said.map_err(|_| Error { word: "ack", source: RequestErrorKind::Other.into() })
     }
 
     /// Not now: it is delivered again after `delay`.

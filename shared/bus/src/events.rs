@@ -309,13 +309,13 @@ async fn refuse(subject: &str, acker: &Acker) {
 }
 
 impl<T> EventDelivery<T> {
-    /// Done with; returns when the server confirmed. A crash of the server can
-    /// undo it, and the event comes again: what it causes must bear repeating.
+    /// Done with. Nobody waits until the server knows: a crash could undo that
+    /// anyway, and the event comes again. What it causes must bear repeating.
     ///
     /// # Errors
-    /// If not confirmed, the event may come again.
+    /// The connection is closed; the event will come again.
     pub async fn ack(&self) -> Result<(), AckError> {
-        self.acker.ack().await
+        self.acker.ack_unconfirmed().await
     }
 
     /// To be delivered again after `delay`.

@@ -5,6 +5,8 @@
 //! reader gets every chunk once and in the order of storing, over reconnects and
 //! restarts of the server, unless it is told [`Item::Reset`].
 
+mod short;
+
 use async_nats::jetstream::stream::PurgeError;
 use bytes::Bytes;
 use futures::Stream;
@@ -39,6 +41,12 @@ pub enum Error {
         #[source]
         source: tail::Error,
     },
+    /// Nobody said what the stream holds.
+    #[error("no answer to a request for the log of job `{job}`")]
+    NoAnswer {
+        /// The job.
+        job: JobId,
+    },
     /// The log may still be there.
     #[error("the log of job `{job}` was not purged")]
     Purge {
@@ -59,7 +67,7 @@ impl Error {
         match self {
             Self::Publish { source, .. } => source.is_retryable(),
             Self::Read { .. } => false,
-            Self::Purge { .. } => true,
+            Self::NoAnswer { .. } | Self::Purge { .. } => true,
         }
     }
 }

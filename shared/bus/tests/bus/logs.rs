@@ -76,6 +76,23 @@ async fn reading_all_of_a_log_that_is_not_there_ends_at_once() {
 }
 
 #[tokio::test]
+async fn first_chunks_of_a_log_come_by_one_request_whoever_wrote_them() {
+    let (_server, bus) = start().await;
+    let (job, us) = (job(), region("us"));
+    assert_eq!(soon(bus.logs().first_chunks(&us, job)).await.unwrap(), []);
+    write(&bus, job, 0..2).await;
+    let other = bus.logs();
+    let w2 = worker("w2");
+    soon(other.publish_chunk(&us, &w2, job, "of another".into(), "other")).await.unwrap();
+    write(&bus, super::job(), 0..3).await;
+    write(&bus, job, 2..100).await;
+    let all = soon(bus.logs().read_all(&us, job)).await.unwrap();
+    let first = soon(bus.logs().first_chunks(&us, job)).await.unwrap();
+    assert_eq!(first, all[..first.len()]);
+    assert_eq!((first.len(), &first[2].worker), (64, &w2));
+}
+
+#[tokio::test]
 async fn purged_log_is_gone_and_others_stay() {
     let (_server, bus) = start().await;
     let (gone, kept, us) = (job(), job(), region("us"));

@@ -29,6 +29,16 @@ impl SnapshotRecord {
         (next != *self).then_some(next)
     }
 
+    /// The record as its running job wants it, if all that it has not heard is that
+    /// the job began. Nobody has to store that: it follows from the two records for
+    /// whoever has both, until the job says how it ended.
+    #[must_use]
+    pub fn begun(&self, job: &JobRecord) -> Option<Self> {
+        let is_pending = matches!(self.state, SnapshotState::Pending);
+        let next = self.follow(job).filter(|_| is_pending)?;
+        (next.waits() && next.life == self.life).then_some(next)
+    }
+
     /// The record at the beginning of a new life of its job, which forgets how the
     /// one before ended.
     fn revived(&self, life: u32, now: Timestamp) -> Self {
@@ -161,6 +171,24 @@ mod tests {
         assert_eq!(pending.follow(dead), None);
         assert_eq!(followed(&pending, retried).state.name(), "building");
         assert_eq!(followed(&error, retried).state.name(), "building");
+    }
+
+    #[test]
+    fn that_its_job_began_is_all_that_a_snapshot_need_not_store() {
+        let nonce = Nonce::from_uuid(Uuid::from_u128(1));
+        let worker = || "w1".parse().unwrap();
+        let attempt = Attempt { number: AttemptNumber::FIRST, nonce };
+        let started = JobEvent::Started { attempt, worker: worker() };
+        let published = JobEvent::Published { attempt, worker: worker(), image: image() };
+        let [queued, running, over] = &history(vec![started, published])[..] else { panic!() };
+        assert_eq!(snapshot().begun(queued), None);
+        let begun = snapshot().begun(running).unwrap();
+        assert_eq!((begun.state.name(), begun.updated_at), ("building", running.updated_at));
+        assert_eq!((begun.begun(running), snapshot().begun(over)), (None, None));
+        let error = SnapshotRecord { life: 0, ..snapshot() };
+        let mut redriven = running.clone();
+        redriven.revival.redrives = 1;
+        assert_eq!(error.begun(&redriven), None, "its life has to be stored");
     }
 
     proptest! {
