@@ -49,7 +49,7 @@ pub fn log(
         std::task::Poll::Ready(None)
     }));
     let states = job_events(view, queue, job).take_until(async move { ended.notified().await });
-    let events = keep_alive(stream::select(entries, states));
+    let events = keep_alive(stream::select(entries, states), KEEP_ALIVE);
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     (headers, Body::from_stream(events.map(Ok::<_, Infallible>))).into_response()
@@ -79,11 +79,14 @@ fn entry_events(piece: Result<Piece, logs::Error>) -> Bytes {
     events.into()
 }
 
-/// A comment now and then where nothing else comes.
-fn keep_alive(events: impl Stream<Item = Bytes> + Send + 'static) -> impl Stream<Item = Bytes> {
-    stream::unfold(events.boxed(), async |mut events| {
+/// A comment whenever nothing came for a while.
+fn keep_alive(
+    events: impl Stream<Item = Bytes> + Send + 'static,
+    pause: Duration,
+) -> impl Stream<Item = Bytes> {
+    stream::unfold(events.boxed(), move |mut events| async move {
         // Cancel-safe: the next event of a stream is not lost if nobody waits for it.
-        let event = match tokio::time::timeout(KEEP_ALIVE, events.next()).await {
+        let event = match tokio::time::timeout(pause, events.next()).await {
             Ok(event) => event?,
             Err(_) => Bytes::from_static(b":\n\n"),
         };
@@ -172,7 +175,32 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn each_entry_is_an_event_as_the_standard_wants_it() {
+        let entries = "{\"seq\":4294967297,\"kind\":\"line\"}\n\
+                       {\"seq\":4294967298,\r \"text\":\"a\\nb\"}\n\
+                       {\"seq\":9007199254740991}\n";
+        let events = entry_events(Ok(Piece::of(entries.into()).unwrap()));
+        let expected = "event: log\nid: 4294967297\ndata: {\"seq\":4294967297,\"kind\":\"line\"}\n\n\
+                        event: log\nid: 4294967298\ndata: {\"seq\":4294967298,  \"text\":\"a\\nb\"}\n\n\
+                        event: end\nid: 9007199254740991\ndata: {\"seq\":9007199254740991}\n\n";
+        assert_eq!(events, expected);
+        let failed =
+            entry_events(Err(logs::Error::UnknownJob(JobId::from_uuid(uuid::Uuid::nil()))));
+        assert!(failed.starts_with(b"event: interrupted\ndata: ") && failed.ends_with(b"\n\n"));
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_shows_that_it_lives() {
+        let events = stream::iter([Bytes::from_static(b"a")]).chain(stream::pending());
+        let events = keep_alive(events, Duration::from_millis(1)).take(3).collect::<Vec<_>>();
+        assert_eq!(events.await, ["a", ":\n\n", ":\n\n"]);
+        let ended = keep_alive(stream::empty(), KEEP_ALIVE).collect::<Vec<_>>();
+        assert!(ended.await.is_empty());
+    }
 
     #[test]
     fn a_place_is_told_now_and_then_and_a_move_at_once() {

@@ -29,7 +29,7 @@ pub struct Piece {
 
 impl Piece {
     /// Of whole lines, if there are any.
-    pub(super) fn of(lines: Bytes) -> Option<Self> {
+    pub(crate) fn of(lines: Bytes) -> Option<Self> {
         (!lines.is_empty()).then_some(Self { lines })
     }
 

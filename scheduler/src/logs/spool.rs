@@ -263,3 +263,40 @@ async fn finish_elsewhere(source: &Source, writer: &mut Writer) -> Result<(), Er
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_at_hand_is_what_the_file_has() {
+        let (mut progress, mut file) = (Progress::default(), Vec::new());
+        // Small ones are gathered; a large one stands alone, and so does what follows it.
+        for size in [10, 20, TAIL - 40, 11, TAIL * 3, 5, 5] {
+            let lines = Bytes::from([&vec![b'x'; size - 1][..], b"\n"].concat());
+            file.extend_from_slice(&lines);
+            progress.add(&lines, false);
+            assert_eq!(progress.bytes, file.len() as u64);
+            for offset in (0..=file.len()).filter(|at| *at == 0 || file[at - 1] == b'\n') {
+                match progress.since(offset as u64) {
+                    Some(rest) => assert_eq!(rest, file[offset..]),
+                    None => assert!(offset + size < file.len(), "{offset} of {}", file.len()),
+                }
+            }
+        }
+        assert!(progress.tail.len() <= TAIL);
+    }
+
+    #[test]
+    fn a_reader_takes_whole_lines_and_one_however_long() {
+        let line = |size: usize| [&vec![b'x'; size - 1][..], b"\n"].concat();
+        let taken = |lines: &[usize]| {
+            first_lines(lines.iter().flat_map(|size| line(*size)).collect::<Vec<u8>>().into()).len()
+        };
+        assert_eq!(taken(&[10, 20]), 30);
+        assert_eq!(taken(&[PIECE - 5, 20]), PIECE - 5);
+        assert_eq!(taken(&[PIECE * 2, 20]), PIECE * 2);
+        assert_eq!(taken(&[PIECE * 2]), PIECE * 2);
+    }
+}
