@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// Above this rate lines come in bursts: a shell does not pause that often.
 const BURSTS_ABOVE: f64 = 500.0;
-/// Bursts per second.
+/// Bursts per second, at most: the kernel's clock has hundredths.
 const BURSTS: f64 = 100.0;
 
 impl Plan {
@@ -89,16 +89,20 @@ impl Plan {
                 format!("for i in $(seq 1 {lines}); do {clock}{line}; sleep {pause:.6}; done")
             }
             Some(rate) => {
+                // What is due by the clock, so that the rate holds however long the
+                // printing and the pauses take. `seq` writes many lines at once, a
+                // shell each by itself.
                 let (burst, pause) = ((rate / BURSTS).round(), 1.0 / BURSTS);
-                // A shell writes each line by itself, `seq` many at once.
+                let now = "read up idle </proc/uptime; t=${up%.*}${up#*.}";
                 let numbers = "seq $((n + 1)) $m";
                 let print = match self.same_machine {
-                    true => format!("{clock}for i in $({numbers}); do {line}; done"),
+                    true => format!("for i in $({numbers}); do {line}; done"),
                     false => numbers.to_owned(),
                 };
                 format!(
-                    "n=0; while [ $n -lt {lines} ]; do m=$((n + {burst})); \
-                     [ $m -le {lines} ] || m={lines}; {print}; n=$m; sleep {pause:.6}; done"
+                    "{now}; b=$t; n=0; while [ $n -lt {lines} ]; do {now}; \
+                     m=$(((t - b + 1) * {burst})); [ $m -le {lines} ] || m={lines}; \
+                     [ $m -le $n ] || {print}; n=$m; sleep {pause:.6}; done"
                 )
             }
         }

@@ -7,23 +7,19 @@
 //! bursts, and a message costs the same whatever is in it.
 //! Memory is bounded: who writes faster than the stream takes has to wait.
 
+mod buffer;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
 use slipway_bus::{Bus, logs};
 use slipway_domain::log::{LogSource, Step};
-use slipway_domain::{Attempt, AttemptNumber, JobId, LogEntry, LogEvent, LogSeq, Region, WorkerId};
+use slipway_domain::{Attempt, JobId, LogEvent, Region, WorkerId};
 use slipway_runtime::Tasks;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-/// Entries that wait to be stored, at most.
-const WAITING: usize = 4096;
-/// Bytes after which a chunk is closed; far below the server's 1 MiB, and a
-/// single entry is never larger than the rest.
-const CHUNK: usize = 256 << 10;
+use buffer::{Buffer, Chunk, Entries};
 
 /// How long an entry waits for others to share its chunk.
 const LINGER: Duration = Duration::from_millis(4);
@@ -42,38 +38,71 @@ pub struct Address {
 }
 
 /// Where an executor writes its log. Clones write to the same log.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LogSink {
-    entries: mpsc::Sender<(Timestamp, LogEvent)>,
+    buffer: Arc<Buffer>,
+}
+
+impl Clone for LogSink {
+    fn clone(&self) -> Self {
+        Self::of(&self.buffer)
+    }
+}
+
+impl Drop for LogSink {
+    fn drop(&mut self) {
+        self.buffer.leave();
+    }
 }
 
 impl LogSink {
+    fn of(buffer: &Arc<Buffer>) -> Self {
+        buffer.join();
+        Self { buffer: buffer.clone() }
+    }
+
     /// Appends a line.
     pub async fn line(&self, source: LogSource, text: String) {
-        self.push(LogEvent::Line { source, text }).await;
+        self.lines(|lines| lines.add(source, &text)).await;
+    }
+
+    /// Appends the lines that `write` adds, which came together: they wait for
+    /// room once, and are copied nowhere but into what is stored.
+    pub async fn lines(&self, write: impl FnOnce(&mut Lines<'_, '_>)) {
+        self.buffer.has_room().await;
+        self.buffer.append(Timestamp::now(), |entries| write(&mut Lines { entries }));
     }
 
     /// Appends a sign of progress.
     pub async fn step(&self, step: Step) {
-        self.push(LogEvent::Step(step)).await;
-    }
-
-    /// A log that nobody stores, and where its entries come out.
-    #[cfg(test)]
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<(Timestamp, LogEvent)>) {
-        let (entries, receiver) = mpsc::channel(WAITING);
-        (Self { entries }, receiver)
+        self.buffer.has_room().await;
+        self.buffer.append(Timestamp::now(), |entries| entries.event(LogEvent::Step(step)));
     }
 
     /// Appends a sign of progress if there is room for it at once: who reads
     /// it is as well served by the next one.
     pub fn hint(&self, step: Step) {
-        let _no_room = self.entries.try_send((Timestamp::now(), LogEvent::Step(step)));
+        let event = LogEvent::Step(step);
+        self.buffer.try_append(Timestamp::now(), |entries| entries.event(event));
     }
 
-    async fn push(&self, event: LogEvent) {
-        // The writer is gone only when the attempt is.
-        let _attempt_over = self.entries.send((Timestamp::now(), event)).await;
+    /// A log that nobody stores, and where its entries come out.
+    #[cfg(test)]
+    pub(crate) fn channel() -> (Self, tests::Heard) {
+        let buffer = Arc::new(Buffer::new(slipway_domain::AttemptNumber::FIRST));
+        (Self::of(&buffer), tests::Heard::new(buffer))
+    }
+}
+
+/// Where lines are added that came together.
+pub struct Lines<'a, 'b> {
+    entries: &'a mut Entries<'b>,
+}
+
+impl Lines<'_, '_> {
+    /// Adds one.
+    pub fn add(&mut self, source: LogSource, text: &str) {
+        self.entries.line(source, text);
     }
 }
 
@@ -87,9 +116,10 @@ impl LogWriter {
     /// Starts a log.
     #[must_use]
     pub fn start(bus: &Bus, address: Address, tasks: &Tasks) -> (LogSink, Self) {
-        let (entries, receiver) = mpsc::channel(WAITING);
-        let task = tasks.spawn("log", write(bus.logs(), address, receiver));
-        (LogSink { entries }, Self { task })
+        let buffer = Arc::new(Buffer::new(address.attempt.number));
+        let sink = LogSink::of(&buffer);
+        let task = tasks.spawn("log", write(bus.logs(), address, Stored(buffer)));
+        (sink, Self { task })
     }
 
     /// Returns when everything is stored. Every sink must be dropped before.
@@ -111,84 +141,86 @@ impl Drop for LogWriter {
     }
 }
 
+/// The side of the one who stores: when that one is gone, nobody waits for room.
+#[derive(Debug)]
+struct Stored(Arc<Buffer>);
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Stored {
+    /// The next chunk, after it had a moment to fill; `None` at the end of the log.
+    async fn next(&self) -> Option<Chunk> {
+        if !self.0.begun().await {
+            return None;
+        }
+        // Full or not, it goes.
+        let _is_full = tokio::time::timeout(LINGER, self.0.full()).await;
+        self.0.take()
+    }
+}
+
 async fn write(
     logs: slipway_bus::Logs,
     address: Address,
-    mut entries: mpsc::Receiver<(Timestamp, LogEvent)>,
+    entries: Stored,
 ) -> Result<(), logs::Error> {
-    let mut numbered = Numbered { attempt: address.attempt.number, n: 0 };
-    let mut batch = Vec::new();
-    while entries.recv_many(&mut batch, WAITING).await > 0 {
-        linger(&mut entries, &mut batch).await;
-        for (first, bytes) in numbered.chunks(batch.drain(..)) {
-            let id = format!("{}/{}/{first}", address.job, address.attempt.nonce);
-            logs.publish_chunk(&address.region, &address.worker, address.job, bytes, &id).await?;
-        }
+    while let Some(Chunk { first, bytes }) = entries.next().await {
+        let id = format!("{}/{}/{first}", address.job, address.attempt.nonce);
+        logs.publish_chunk(&address.region, &address.worker, address.job, bytes, &id).await?;
     }
     Ok(())
 }
 
-/// Adds what comes within a moment; at once if nothing will come any more.
-async fn linger(
-    entries: &mut mpsc::Receiver<(Timestamp, LogEvent)>,
-    batch: &mut Vec<(Timestamp, LogEvent)>,
-) {
-    let end = Instant::now() + LINGER;
-    while batch.len() < WAITING {
-        // Cancel-safe: what was received is in the batch.
-        match tokio::time::timeout_at(end, entries.recv_many(batch, WAITING)).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
-}
-
-/// Numbers entries and packs them into chunks.
-struct Numbered {
-    attempt: AttemptNumber,
-    n: u32,
-}
-
-impl Numbered {
-    /// Chunks of JSON lines, each with the number of its first entry.
-    fn chunks(
-        &mut self,
-        entries: impl Iterator<Item = (Timestamp, LogEvent)>,
-    ) -> Vec<(LogSeq, Bytes)> {
-        let mut chunks = vec![];
-        let mut open = BytesMut::new();
-        let mut first = LogSeq::ZERO;
-        for (time, event) in entries {
-            self.n += 1;
-            let seq = LogSeq::new(self.attempt, self.n);
-            if open.is_empty() {
-                first = seq;
-            }
-            let entry = LogEntry { seq, time, event };
-            serde_json::to_writer((&mut open).writer(), &entry).expect("an entry is plain data");
-            open.put_u8(b'\n');
-            if open.len() >= CHUNK {
-                chunks.push((first, std::mem::take(&mut open).freeze()));
-            }
-        }
-        if !open.is_empty() {
-            chunks.push((first, open.freeze()));
-        }
-        chunks
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::VecDeque;
+
+    use slipway_domain::{AttemptNumber, LogEntry};
+    use tokio::time::Instant;
+
+    use super::buffer::CHUNK;
     use super::*;
+
+    /// What was written to a log.
+    #[derive(Debug)]
+    pub(crate) struct Heard {
+        stored: Stored,
+        entries: VecDeque<LogEntry>,
+    }
+
+    impl Heard {
+        pub(super) fn new(buffer: Arc<Buffer>) -> Self {
+            Self { stored: Stored(buffer), entries: VecDeque::new() }
+        }
+
+        /// The next entry; `None` when every sink is gone.
+        pub(crate) async fn recv(&mut self) -> Option<(Timestamp, LogEvent)> {
+            self.entry().await.map(|entry| (entry.time, entry.event))
+        }
+
+        async fn entry(&mut self) -> Option<LogEntry> {
+            if self.entries.is_empty() && self.stored.0.begun().await {
+                self.entries = entries(&self.stored.0.take()?).into();
+            }
+            self.entries.pop_front()
+        }
+    }
+
+    fn entries(chunk: &Chunk) -> Vec<LogEntry> {
+        let lines = chunk.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_within_a_moment_shares_a_chunk() {
-        let (sink, mut entries) = LogSink::channel();
+        let (sink, heard) = LogSink::channel();
         let line = |text: &str| sink.line(LogSource::Stdout, text.to_owned());
         line("1").await;
-        let mut batch = vec![];
         let later = async {
             line("2").await;
             tokio::time::sleep(LINGER / 2).await;
@@ -196,36 +228,96 @@ mod tests {
             tokio::time::sleep(LINGER).await;
             line("4").await;
         };
-        entries.recv_many(&mut batch, WAITING).await;
-        tokio::join!(linger(&mut entries, &mut batch), later);
-        assert_eq!(batch.len(), 3);
+        let (chunk, ()) = tokio::join!(heard.stored.next(), later);
+        assert_eq!(entries(&chunk.unwrap()).len(), 3);
         // The end of the log does not wait.
         drop(sink);
-        batch.clear();
-        entries.recv_many(&mut batch, WAITING).await;
         let begun = Instant::now();
-        linger(&mut entries, &mut batch).await;
-        assert_eq!((batch.len(), begun.elapsed()), (1, Duration::ZERO));
+        let chunk = heard.stored.next().await.unwrap();
+        assert_eq!((entries(&chunk).len(), begun.elapsed()), (1, Duration::ZERO));
+        assert!(heard.stored.next().await.is_none());
     }
 
-    #[test]
-    fn entries_are_numbered_without_gaps_over_chunks() {
-        let mut numbered = Numbered { attempt: AttemptNumber::new(3), n: 0 };
-        let line = |n: usize| {
-            let text = format!("{n} {}", "x".repeat(10_000));
-            (Timestamp::UNIX_EPOCH, LogEvent::Line { source: LogSource::Stdout, text })
+    #[tokio::test(start_paused = true)]
+    async fn a_full_chunk_does_not_wait() {
+        let (sink, heard) = LogSink::channel();
+        sink.line(LogSource::Stdout, "x".repeat(CHUNK)).await;
+        sink.line(LogSource::Stdout, "more".to_owned()).await;
+        let begun = Instant::now();
+        assert_eq!(entries(&heard.stored.next().await.unwrap()).len(), 1);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(entries(&heard.stored.next().await.unwrap()).len(), 1);
+        assert_eq!(begun.elapsed(), LINGER);
+    }
+
+    #[tokio::test]
+    async fn entries_are_numbered_without_gaps_over_chunks() {
+        let (sink, mut heard) = LogSink::channel();
+        let other = sink.clone();
+        let write = async {
+            for n in 0..60 {
+                let text = format!("{n} {}", "x".repeat(10_000));
+                other.lines(|lines| lines.add(LogSource::Stdout, &text)).await;
+            }
+            drop((sink, other));
         };
-        let mut chunks = numbered.chunks((0..40).map(line));
-        chunks.extend(numbered.chunks((40..60).map(line)));
-        assert!(chunks.len() > 2);
-        let entries: Vec<LogEntry> = chunks
-            .iter()
-            .flat_map(|(_, bytes)| bytes.split(|byte| *byte == b'\n'))
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect();
-        let numbers: Vec<u32> = entries.iter().map(|entry| entry.seq.n()).collect();
+        let read = async {
+            let mut numbers = vec![];
+            while let Some(entry) = heard.entry().await {
+                assert_eq!(entry.seq.attempt(), AttemptNumber::FIRST);
+                numbers.push(entry.seq.n());
+            }
+            numbers
+        };
+        let ((), numbers) = tokio::join!(write, read);
         assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
-        assert!(chunks.iter().all(|(_, bytes)| bytes.len() < CHUNK + 20_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_writes_faster_than_is_stored_waits_and_loses_nothing() {
+        let (sink, heard) = LogSink::channel();
+        let (mut written, mut stored) = (0, 0);
+        let text = "x".repeat(64 << 10);
+        let write = async |written: &mut usize| {
+            loop {
+                sink.line(LogSource::Stdout, text.clone()).await;
+                *written += 1;
+            }
+        };
+        let hour = Duration::from_secs(3600);
+        tokio::time::timeout(hour, write(&mut written)).await.unwrap_err();
+        assert!((8..64).contains(&written), "{written} lines of 64 KiB waited");
+        // A sign of progress is not worth waiting for.
+        sink.hint(Step {
+            step: 1,
+            name: String::new(),
+            status: slipway_domain::log::StepStatus::Running,
+            part: None,
+            current: None,
+            total: None,
+        });
+        // Room is used as soon as there is some.
+        stored += entries(&heard.stored.next().await.unwrap()).len();
+        tokio::time::timeout(hour, write(&mut written)).await.unwrap_err();
+        drop(sink);
+        while let Some(chunk) = heard.stored.next().await {
+            stored += entries(&chunk).len();
+        }
+        assert_eq!(stored, written);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_log_that_is_given_up() {
+        let (sink, heard) = LogSink::channel();
+        let write = async {
+            for _ in 0..1000 {
+                sink.line(LogSource::Stdout, "x".repeat(10_000)).await;
+            }
+        };
+        let give_up = async {
+            tokio::task::yield_now().await;
+            drop(heard);
+        };
+        tokio::join!(write, give_up);
     }
 }

@@ -1,5 +1,6 @@
 //! Following a job to its end.
 
+use futures::FutureExt as _;
 use slipway_api::events::{JobEvent, JobEvents};
 use slipway_domain::{AttemptNumber, LogEvent};
 
@@ -25,12 +26,18 @@ pub async fn follow(
 ) -> Result<Ending, Error> {
     let mut attempt = AttemptNumber::FIRST;
     loop {
-        // Cancel-safe: both keep their place when dropped.
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = interrupt.pressed() => {
-                screen.close();
-                return Err(Error::Interrupted { advice: None });
+        // Cancel-safe, both times: what waits keeps its place when dropped.
+        let event = match events.next().now_or_never() {
+            Some(event) => event,
+            None => {
+                screen.flush()?;
+                tokio::select! {
+                    event = events.next() => event,
+                    () = interrupt.pressed() => {
+                        screen.close();
+                        return Err(Error::Interrupted { advice: None });
+                    }
+                }
             }
         };
         let event = match event {

@@ -28,5 +28,5 @@ pub async fn run(client: &Client, args: Logs) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(screen.flush()?)
 }

@@ -4,7 +4,7 @@
 //! Invariant: every screen gets the same [`Happening`]s in the same order; they
 //! differ in form only.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 use std::time::Duration;
 
 use slipway_api::own::Job;
@@ -50,8 +50,14 @@ pub enum Happening<'a> {
 
 /// Shows what happens.
 pub trait Screen: Send {
-    /// Shows one thing; may be called often.
+    /// Shows one thing; may be called often. Log entries may be held back until
+    /// [`Screen::flush`] or until something else happens.
     fn show(&mut self, happening: &Happening<'_>) -> io::Result<()>;
+
+    /// Nothing follows at once: whatever was held back is shown.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Takes everything that moves off the terminal.
     fn close(&mut self) {}
@@ -64,7 +70,7 @@ pub fn choose(json: bool) -> Box<dyn Screen> {
     } else if io::stdout().is_terminal() && io::stderr().is_terminal() {
         Box::new(live::Live::new())
     } else {
-        Box::new(plain::Plain::default())
+        Box::new(plain::Plain::new())
     }
 }
 
@@ -72,16 +78,19 @@ pub fn choose(json: bool) -> Box<dyn Screen> {
 #[derive(Debug)]
 pub struct LogScreen {
     json: bool,
+    /// A line would otherwise be a write of its own.
+    out: BufWriter<Stdout>,
 }
 
 impl LogScreen {
     /// Text, or every entry as JSON.
-    pub const fn new(json: bool) -> Self {
-        Self { json }
+    pub fn new(json: bool) -> Self {
+        Self { json, out: BufWriter::new(io::stdout()) }
     }
 
     /// How the build ended, for those who watched; not part of the log's text.
     pub fn ended(&mut self, ending: &Ending) -> io::Result<()> {
+        self.flush()?;
         if self.json {
             let end = LogEvent::End { state: ending.state.clone(), reason: ending.reason.clone() };
             return json::line(&end);
@@ -97,19 +106,24 @@ impl LogScreen {
 impl Screen for LogScreen {
     fn show(&mut self, happening: &Happening<'_>) -> io::Result<()> {
         match happening {
-            Happening::Entry(entry) if self.json => json::line(entry),
+            Happening::Entry(entry) if self.json => json::write(&mut self.out, entry),
             Happening::Entry(entry) => match &entry.event {
-                LogEvent::Line { text, .. } => writeln!(io::stdout(), "{text}"),
+                LogEvent::Line { text, .. } => writeln!(self.out, "{text}"),
                 LogEvent::Step(_) | LogEvent::End { .. } => Ok(()),
             },
             Happening::Job(job) if !self.json => {
                 if let Some(waiting) = &job.waiting {
+                    self.out.flush()?;
                     eprintln!("waiting: {waiting}");
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

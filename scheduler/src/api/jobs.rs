@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use slipway_api::own::{Job, JobList, ListJobs};
@@ -159,9 +159,9 @@ pub async fn logs(
         }
         None => query.after.map_or(LogSeq::ZERO, LogSeq::from_u64),
     };
-    let entries = app.logs.read(job.id, after, query.follow.unwrap_or(true)).await?;
-    let entries = entries.take_until(app.shutdown.cancelled_owned()).boxed();
-    Ok(sse::log(app.view.clone(), app.queue.clone(), job.id, entries).into_response())
+    let pieces = app.logs.read(job.id, after, query.follow.unwrap_or(true)).await?;
+    let pieces = pieces.take_until(app.shutdown.cancelled_owned()).boxed();
+    Ok(sse::log(app.view.clone(), app.queue.clone(), job.id, pieces))
 }
 
 /// A job of an organization.

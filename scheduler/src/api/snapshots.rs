@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use std::future::ready;
 use std::sync::Arc;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use slipway_api::types::{CreateSnapshot, ListSnapshots, PaginatedSnapshots, Snapshot, Url};
 use slipway_domain::organization::Permission;
@@ -203,17 +203,14 @@ pub async fn build_logs(
     Query(query): Query<BuildLogs>,
 ) -> Result<Response, ApiError> {
     let record = find(&app, &caller, &id_or_name)?;
-    let entries = app.logs.read(record.job, LogSeq::ZERO, query.follow).await?;
-    let lines = entries.filter_map(|entry| async {
-        match entry {
-            Ok(entry) => logs::text(&entry).map(Ok),
-            Err(error) => Some(Err(error)),
-        }
-    });
+    let job = record.job;
+    let pieces = app.logs.read(job, LogSeq::ZERO, query.follow).await?;
+    let lines = pieces.map(move |piece| logs::text(job, &piece?));
+    let lines = lines.try_filter(|text| ready(!text.is_empty()));
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-cache")];
     // At shutdown the answer breaks off, so that nobody takes it for whole.
-    let (job, shutdown) = (record.job, app.shutdown.clone());
+    let shutdown = app.shutdown.clone();
     let broken_off = stream::once(async move {
         shutdown.is_cancelled().then_some(Err(logs::Error::Interrupted { job }))
     });

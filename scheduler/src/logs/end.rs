@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
+use slipway_domain::LogSeq;
 use slipway_domain::job::JobRecord;
-use slipway_domain::{LogEntry, LogSeq};
 
-use super::{Entries, Error};
+use super::Error;
+use super::piece::{Piece, Pieces};
 use crate::view::View;
 
 /// How long records may lag behind the log before the reader is sent away to
@@ -19,12 +20,12 @@ use crate::view::View;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The entries, with the end held back until the view shows what it says.
-pub(super) fn after_snapshots(view: Arc<View>, record: &JobRecord, entries: Entries) -> Entries {
+pub(super) fn after_snapshots(view: Arc<View>, record: &JobRecord, pieces: Pieces) -> Pieces {
     let (job, life) = (record.id, record.revival.redrives);
-    let hold = move |entry: Result<LogEntry, Error>| {
+    let hold = move |piece: Result<Piece, Error>| {
         let view = view.clone();
         async move {
-            if entry.as_ref().is_ok_and(|entry| entry.seq == LogSeq::END) {
+            if piece.as_ref().is_ok_and(|piece| piece.last() == LogSeq::END) {
                 let mut changes = view.changes();
                 let told = changes.wait_for(|_| view.records().is_told(&job, life));
                 match tokio::time::timeout(DEADLINE, told).await {
@@ -32,8 +33,16 @@ pub(super) fn after_snapshots(view: Arc<View>, record: &JobRecord, entries: Entr
                     Ok(Err(_)) | Err(_) => return Err(Error::Interrupted { job }),
                 }
             }
-            entry
+            piece
         }
     };
-    entries.then(hold).boxed()
+    // What comes before the end does not wait.
+    let split = |piece: Result<Piece, Error>| {
+        let pieces = match piece {
+            Ok(piece) => piece.split_end().map(|piece| piece.map(Ok)),
+            Err(error) => [Some(Err(error)), None],
+        };
+        stream::iter(pieces.into_iter().flatten())
+    };
+    pieces.flat_map(split).then(hold).boxed()
 }

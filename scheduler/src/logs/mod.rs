@@ -9,6 +9,7 @@
 mod archive;
 mod chunk;
 mod end;
+mod piece;
 mod spool;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +27,8 @@ use slipway_runtime::Tasks;
 
 use crate::view::View;
 use spool::Spool;
+
+pub use piece::{Piece, Pieces};
 
 /// Why a log cannot be read or archived.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +102,8 @@ pub struct Logs {
     spools: Mutex<HashMap<JobId, Weak<Spool>>>,
 }
 
-/// Entries of a log, in order.
-pub type Entries = BoxStream<'static, Result<LogEntry, Error>>;
+/// Entries of an archived log, in order.
+type Entries = BoxStream<'static, Result<LogEntry, Error>>;
 
 impl Logs {
     /// Logs over the bus and the regions' object stores.
@@ -114,27 +117,28 @@ impl Logs {
     ///
     /// # Errors
     /// There is no such job, or its log cannot be reached.
-    pub async fn read(&self, job: JobId, after: LogSeq, follow: bool) -> Result<Entries, Error> {
+    pub async fn read(&self, job: JobId, after: LogSeq, follow: bool) -> Result<Pieces, Error> {
         let record = self.record(job)?;
-        let entries = self.entries(&record, after, follow).await?;
-        Ok(end::after_snapshots(self.view.clone(), &record, entries))
+        let pieces = self.pieces(&record, after, follow).await?;
+        Ok(end::after_snapshots(self.view.clone(), &record, pieces))
     }
 
-    async fn entries(
+    async fn pieces(
         &self,
         record: &JobRecord,
         after: LogSeq,
         follow: bool,
-    ) -> Result<Entries, Error> {
+    ) -> Result<Pieces, Error> {
         let job = record.id;
         if record.log == LogState::Archived {
-            return archive::read(self.store(record)?, job, after).await;
+            let entries = archive::read(self.store(record)?, job, after).await?;
+            return Ok(piece::of_entries(entries));
         }
         if follow {
             return Ok(self.spool(record)?.read(after));
         }
         let earlier = archive::earlier_life(self.store(record)?, record).await?;
-        let earlier = earlier.try_filter(move |entry| std::future::ready(entry.seq > after));
+        let earlier = piece::after(piece::of_entries(earlier), after);
         let stream = chunk::read_now(&self.bus, &record.region, job, after);
         self.rest_from_archive(record, earlier.chain(stream).boxed(), after)
     }
@@ -144,18 +148,19 @@ impl Logs {
     fn rest_from_archive(
         &self,
         record: &JobRecord,
-        stream: Entries,
+        stream: Pieces,
         after: LogSeq,
-    ) -> Result<Entries, Error> {
+    ) -> Result<Pieces, Error> {
         let (job, view, store) = (record.id, self.view.clone(), self.store(record)?.clone());
         let last = Arc::new(AtomicU64::new(after.get()));
         let seen = last.clone();
-        let stream = stream.inspect_ok(move |entry| seen.store(entry.seq.get(), Ordering::Relaxed));
+        let stream =
+            stream.inspect_ok(move |piece| seen.store(piece.last().get(), Ordering::Relaxed));
         let rest = stream::once(async move {
             let last = LogSeq::from_u64(last.load(Ordering::Relaxed));
             let log = view.records().job(&job).map(|entry| entry.value.log);
             if last < LogSeq::END && log == Some(LogState::Archived) {
-                return archive::read(&store, job, last).await;
+                return Ok(piece::of_entries(archive::read(&store, job, last).await?));
             }
             Ok(stream::empty().boxed())
         });
@@ -195,13 +200,21 @@ impl Logs {
     }
 }
 
-/// The line that an entry is in the plain log; `None` for entries that are not
-/// text.
-#[must_use]
-pub fn text(entry: &LogEntry) -> Option<Bytes> {
-    match &entry.event {
-        LogEvent::Line { text, .. } => Some(format!("{text}\n").into()),
-        LogEvent::Step(_) | LogEvent::End { reason: None, .. } => None,
-        LogEvent::End { reason: Some(reason), .. } => Some(format!("ERROR: {reason}\n").into()),
+/// What the entries of a piece are in the plain log; empty if none is text.
+///
+/// # Errors
+/// What is stored is no log.
+pub fn text(job: JobId, piece: &Piece) -> Result<Bytes, Error> {
+    let mut plain = String::with_capacity(piece.size());
+    for entry in piece.entries(job) {
+        let (mark, text) = match entry?.event {
+            LogEvent::Line { text, .. } => ("", text),
+            LogEvent::Step(_) | LogEvent::End { reason: None, .. } => continue,
+            LogEvent::End { reason: Some(reason), .. } => ("ERROR: ", reason),
+        };
+        for part in [mark, &text, "\n"] {
+            plain.push_str(part);
+        }
     }
+    Ok(plain.into())
 }

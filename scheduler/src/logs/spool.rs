@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use slipway_blobstore::Store;
 use slipway_bus::Bus;
@@ -20,11 +21,14 @@ use slipway_runtime::Tasks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Entries, Error, archive, chunk};
+use super::piece::{Piece, Pieces};
+use super::{Error, archive, chunk, piece};
 use crate::view::View;
 
 /// Bytes that a reader takes at a time.
 const PIECE: usize = 64 << 10;
+/// Small chunks are kept at hand up to so many bytes; of large ones, the last.
+const TAIL: usize = 32 << 10;
 
 /// What is followed.
 pub(super) struct Source {
@@ -36,10 +40,31 @@ pub(super) struct Source {
 }
 
 /// How far the file goes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Progress {
     bytes: u64,
     ended: bool,
+    /// The last lines of the file. Who reads along, as a thousand may, takes them
+    /// from here.
+    tail: Bytes,
+}
+
+impl Progress {
+    fn add(&mut self, lines: &Bytes, ended: bool) {
+        self.bytes += lines.len() as u64;
+        self.ended = ended;
+        let is_small = self.tail.len() + lines.len() <= TAIL && !self.tail.is_empty();
+        self.tail = match is_small {
+            true => [&self.tail[..], lines].concat().into(),
+            false => lines.clone(),
+        };
+    }
+
+    /// What the file has from `offset` on, if that is at hand.
+    fn since(&self, offset: u64) -> Option<Bytes> {
+        let start = offset.checked_sub(self.bytes - self.tail.len() as u64)?;
+        Some(self.tail.slice(usize::try_from(start).ok()?..))
+    }
 }
 
 /// A spooled log; its task ends when this is dropped.
@@ -88,21 +113,13 @@ impl Spool {
 
     /// The entries after `after`, until the end of the log, or until an error if
     /// the log cannot be followed any more.
-    pub(super) fn read(self: Arc<Self>, after: LogSeq) -> Entries {
+    pub(super) fn read(self: Arc<Self>, after: LogSeq) -> Pieces {
         let reader = Reader { progress: self.progress.clone(), spool: self, offset: 0 };
-        stream::try_unfold(reader, |mut reader| async move {
-            let entries = reader.next().await?;
-            Ok::<_, Error>(entries.map(|entries| (entries, reader)))
-        })
-        .flat_map(|entries| match entries {
-            Ok(entries) => stream::iter(entries.into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(error)]),
-        })
-        .filter(move |entry| {
-            let wanted = entry.as_ref().map_or(true, |entry| entry.seq > after);
-            std::future::ready(wanted)
-        })
-        .boxed()
+        let pieces = stream::try_unfold(reader, |mut reader| async move {
+            let piece = reader.next().await?;
+            Ok::<_, Error>(piece.map(|piece| (piece, reader)))
+        });
+        piece::after(pieces.boxed(), after)
     }
 }
 
@@ -114,23 +131,41 @@ struct Reader {
 
 impl Reader {
     /// The next entries, as soon as there are any; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<LogEntry>>, Error> {
-        let offset = self.offset;
+    async fn next(&mut self) -> Result<Option<Piece>, Error> {
+        let (offset, job) = (self.offset, self.spool.job);
         let more = self.progress.wait_for(|now| now.bytes > offset || now.ended).await;
-        let (file, job) = (self.spool.file.clone(), self.spool.job);
         // The sender is gone only when the log cannot be followed any more.
-        let progress = more.map(|now| *now).map_err(|_| Error::Interrupted { job })?;
-        if progress.bytes == offset {
-            return Ok(None);
-        }
-        let spooled = move |source| Error::Spool { job, source };
-        let read = tokio::task::spawn_blocking(move || read_lines(&file, offset, progress.bytes));
-        let lines = read.await.map_err(|error| spooled(io::Error::other(error)))?;
-        let lines = lines.map_err(spooled)?;
+        let (end, at_hand) = more
+            .map(|now| (now.bytes, now.since(offset)))
+            .map_err(|_| Error::Interrupted { job })?;
+        let lines = match at_hand {
+            Some(lines) => first_lines(lines),
+            None => self.spooled(end).await?,
+        };
         self.offset += lines.len() as u64;
-        let lines = lines.split_inclusive(|byte| *byte == b'\n');
-        lines.map(|line| chunk::parse(job, line)).collect::<Result<_, _>>().map(Some)
+        Ok(Piece::of(lines))
     }
+
+    /// What the file has between the reader's place and `end`, or a part of it.
+    async fn spooled(&self, end: u64) -> Result<Bytes, Error> {
+        let (file, offset, job) = (self.spool.file.clone(), self.offset, self.spool.job);
+        let spooled = move |source| Error::Spool { job, source };
+        let read = tokio::task::spawn_blocking(move || read_lines(&file, offset, end));
+        let lines = read.await.map_err(|error| spooled(io::Error::other(error)))?;
+        lines.map(Bytes::from).map_err(spooled)
+    }
+}
+
+/// Whole lines from the beginning of whole lines: about a piece, or one if it is
+/// longer.
+fn first_lines(lines: Bytes) -> Bytes {
+    if lines.len() <= PIECE {
+        return lines;
+    }
+    let end = memchr::memrchr(b'\n', &lines[..PIECE])
+        .or_else(|| memchr::memchr(b'\n', &lines))
+        .map_or(lines.len(), |at| at + 1);
+    lines.slice(..end)
 }
 
 /// Whole lines from `offset` on: about a piece, or one line if it is longer.
@@ -160,18 +195,17 @@ struct Writer {
 
 impl Writer {
     /// Adds what belongs to the log.
-    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn add(&mut self, bytes: &Bytes) -> Result<(), Error> {
         let job = self.job;
-        let accepted = chunk::accept(job, bytes, &mut self.merge);
-        let lines = accepted.map(|(_, line)| line).collect::<Vec<_>>().concat();
+        let lines = chunk::accepted(job, bytes, &mut self.merge);
+        if lines.is_empty() {
+            return Ok(());
+        }
         let from = self.progress.borrow().bytes;
         let written = self.file.write_all_at(&lines, from);
         written.map_err(|source| Error::Spool { job, source })?;
         let ended = self.merge.ended();
-        self.progress.send_modify(|now| {
-            now.bytes += lines.len() as u64;
-            now.ended = ended;
-        });
+        self.progress.send_modify(|now| now.add(&lines, ended));
         Ok(())
     }
 
@@ -179,7 +213,7 @@ impl Writer {
         let job = self.job;
         let mut line = serde_json::to_vec(entry).map_err(|source| Error::Entry { job, source })?;
         line.push(b'\n');
-        self.add(&line)
+        self.add(&line.into())
     }
 }
 
@@ -227,5 +261,42 @@ async fn finish_elsewhere(source: &Source, writer: &mut Writer) -> Result<(), Er
             time: jiff::Timestamp::now(),
             event: LogEvent::End { state: "removed".into(), reason: None },
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_at_hand_is_what_the_file_has() {
+        let (mut progress, mut file) = (Progress::default(), Vec::new());
+        // Small ones are gathered; a large one stands alone, and so does what follows it.
+        for size in [10, 20, TAIL - 40, 11, TAIL * 3, 5, 5] {
+            let lines = Bytes::from([&vec![b'x'; size - 1][..], b"\n"].concat());
+            file.extend_from_slice(&lines);
+            progress.add(&lines, false);
+            assert_eq!(progress.bytes, file.len() as u64);
+            for offset in (0..=file.len()).filter(|at| *at == 0 || file[at - 1] == b'\n') {
+                match progress.since(offset as u64) {
+                    Some(rest) => assert_eq!(rest, file[offset..]),
+                    None => assert!(offset + size < file.len(), "{offset} of {}", file.len()),
+                }
+            }
+        }
+        assert!(progress.tail.len() <= TAIL);
+    }
+
+    #[test]
+    fn a_reader_takes_whole_lines_and_one_however_long() {
+        let line = |size: usize| [&vec![b'x'; size - 1][..], b"\n"].concat();
+        let taken = |lines: &[usize]| {
+            first_lines(lines.iter().flat_map(|size| line(*size)).collect::<Vec<u8>>().into()).len()
+        };
+        assert_eq!(taken(&[10, 20]), 30);
+        assert_eq!(taken(&[PIECE - 5, 20]), PIECE - 5);
+        assert_eq!(taken(&[PIECE * 2, 20]), PIECE * 2);
+        assert_eq!(taken(&[PIECE * 2]), PIECE * 2);
     }
 }

@@ -106,10 +106,10 @@ async fn who_reads_the_end_of_a_log_finds_the_snapshot_as_it_says() {
     // This one hears of the log, and of records only when it asks.
     late.watch.abort();
     a.ledger.move_job(job.id, published()).await.unwrap();
-    let mut entries = reading.logs.read(job.id, LogSeq::ZERO, true).await.unwrap();
+    let mut pieces = reading.logs.read(job.id, LogSeq::ZERO, true).await.unwrap();
     let read = async {
-        while let Some(entry) = entries.next().await {
-            if entry.unwrap().seq == LogSeq::END {
+        while let Some(piece) = pieces.next().await {
+            if piece.unwrap().lines().any(|(seq, _)| seq == LogSeq::END) {
                 return late.state(snapshot.id);
             }
         }

@@ -12,6 +12,7 @@
 //! by the number of running vertices.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::event::{BuildEvent, Stream};
@@ -24,21 +25,23 @@ pub use lines::{LineAssembler, MAX_LINE};
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One line of the build's log, without its line break.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
     /// Number of the vertex, if it belongs to one.
     pub vertex: Option<u32>,
     /// Which output of a process it is from; `None` for our own words.
     pub stream: Option<Stream>,
     /// The whole line, with the number of the vertex in front: no control
     /// characters but tabs, at most [`MAX_LINE`] and a short prefix in bytes.
-    pub text: String,
+    pub text: &'a str,
 }
 
 /// Turns events into lines.
 #[derive(Debug, Default)]
 pub struct Renderer {
     vertices: BTreeMap<u32, Vertex>,
+    /// Where lines of output are put together, one after the other.
+    text: String,
 }
 
 #[derive(Debug, Default)]
@@ -70,45 +73,48 @@ impl Renderer {
         Self::default()
     }
 
-    /// The lines that `event` completes, at `now`.
-    pub fn event(&mut self, event: BuildEvent, now: Instant) -> Vec<Line> {
+    /// Hands the lines that `event` completes to `line`, at `now`.
+    pub fn event(&mut self, event: BuildEvent, now: Instant, mut line: impl FnMut(Line<'_>)) {
         match event {
-            BuildEvent::VertexStarted { index, name } => self.started(index, name),
-            BuildEvent::VertexCached { index } => self.ended(index, "CACHED".to_owned()),
+            BuildEvent::VertexStarted { index, name } => self.started(index, name, &mut line),
+            BuildEvent::VertexCached { index } => self.ended(index, "CACHED".to_owned(), &mut line),
             BuildEvent::VertexDone { index, duration } => {
-                self.ended(index, format!("DONE {}", seconds(duration)))
+                self.ended(index, format!("DONE {}", seconds(duration)), &mut line);
             }
             BuildEvent::VertexFailed { index, error } => {
-                self.ended(index, format!("ERROR: {error}"))
+                self.ended(index, format!("ERROR: {error}"), &mut line);
             }
-            BuildEvent::VertexCanceled { index } => self.ended(index, "CANCELED".to_owned()),
+            BuildEvent::VertexCanceled { index } => {
+                self.ended(index, "CANCELED".to_owned(), &mut line);
+            }
             BuildEvent::Log { index, stream, offset, bytes } => {
-                self.logged(index, stream, offset, &bytes, now)
+                let output = self.vertices.entry(index).or_default().output(stream);
+                output.offset = offset;
+                let mut out = Out::new(&mut self.text, index, stream, offset, &mut line);
+                output.lines.push(&bytes, now, |text| out.line(text));
             }
             BuildEvent::Progress { index, id, current, total, done } => {
-                self.progressed(index, id, (current, total), done, now)
+                if let Some(text) = self.progressed(index, id, (current, total), done, now) {
+                    own(Some(index), &text, &mut line);
+                }
             }
             // The lines say how long a vertex took, not when.
-            BuildEvent::VertexTimed { .. } => vec![],
-            BuildEvent::Warning { index, message, line, .. } => {
-                let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-                vec![Line::own(index, &format!("WARNING: {message}{place}"))]
+            BuildEvent::VertexTimed { .. } => {}
+            BuildEvent::Warning { index, message, line: at, .. } => {
+                let place = at.map(|at| format!(" (line {at})")).unwrap_or_default();
+                own(index, &format!("WARNING: {message}{place}"), &mut line);
             }
         }
     }
 
-    /// The unfinished lines that have waited long enough, at `now`.
-    pub fn tick(&mut self, now: Instant) -> Vec<Line> {
-        let mut out = Vec::new();
+    /// Hands out the unfinished lines that have waited long enough, at `now`.
+    pub fn tick(&mut self, now: Instant, mut line: impl FnMut(Line<'_>)) {
         for (&index, vertex) in &mut self.vertices {
             for (stream, output) in &mut vertex.outputs {
-                let prefix = prefix(index, output.offset);
-                output
-                    .lines
-                    .tick(now, |text| out.push(Line::output(index, *stream, &prefix, text)));
+                let mut out = Out::new(&mut self.text, index, *stream, output.offset, &mut line);
+                output.lines.tick(now, |text| out.line(text));
             }
         }
-        out
     }
 
     /// When [`Renderer::tick`] will have something to do, if nothing happens
@@ -118,55 +124,35 @@ impl Renderer {
         outputs.filter_map(|(_, output)| output.lines.next_tick()).min()
     }
 
-    /// What is left when the events are over.
-    pub fn finish(mut self) -> Vec<Line> {
-        let mut out = Vec::new();
+    /// Hands out what is left when the events are over.
+    pub fn finish(mut self, mut line: impl FnMut(Line<'_>)) {
         for (&index, vertex) in &mut self.vertices {
-            vertex.flush(index, &mut out);
+            vertex.flush(index, &mut self.text, &mut line);
         }
-        out
     }
 
-    fn started(&mut self, index: u32, name: String) -> Vec<Line> {
+    fn started(&mut self, index: u32, name: String, line: &mut dyn FnMut(Line<'_>)) {
         let vertex = self.vertices.entry(index).or_default();
         if vertex.name == name {
-            return Vec::new(); // the next phase of what was shown
+            return; // the next phase of what was shown
         }
-        let line = Line::own(Some(index), &name);
+        own(Some(index), &name, line);
         vertex.name = name;
-        vec![line]
     }
 
-    fn ended(&mut self, index: u32, how: String) -> Vec<Line> {
+    fn ended(&mut self, index: u32, how: String, line: &mut dyn FnMut(Line<'_>)) {
         let vertex = self.vertices.entry(index).or_default();
-        let mut out = Vec::new();
-        vertex.flush(index, &mut out);
+        vertex.flush(index, &mut self.text, line);
         vertex.parts.clear();
         if vertex.ended.as_ref() != Some(&how) {
-            out.extend(how.split('\n').map(|line| Line::own(Some(index), line)));
+            for text in how.split('\n') {
+                own(Some(index), text, line);
+            }
             vertex.ended = Some(how);
         }
-        out
     }
 
-    fn logged(
-        &mut self,
-        index: u32,
-        stream: Stream,
-        offset: Option<Duration>,
-        bytes: &[u8],
-        now: Instant,
-    ) -> Vec<Line> {
-        let output = self.vertices.entry(index).or_default().output(stream);
-        output.offset = offset;
-        let prefix = prefix(index, offset);
-        let mut out = Vec::new();
-        output.lines.push(bytes, now, |text| {
-            out.push(Line::output(index, stream, &prefix, text));
-        });
-        out
-    }
-
+    /// What is to be said of a part, if there is anything new.
     fn progressed(
         &mut self,
         index: u32,
@@ -174,7 +160,7 @@ impl Renderer {
         (current, total): (u64, u64),
         done: Option<Duration>,
         now: Instant,
-    ) -> Vec<Line> {
+    ) -> Option<String> {
         let parts = &mut self.vertices.entry(index).or_default().parts;
         let amount = match (current, total) {
             (0, _) => String::new(),
@@ -183,21 +169,20 @@ impl Renderer {
         };
         if let Some(duration) = done {
             parts.remove(&id);
-            let text = format!("{id}{amount} {} done", seconds(duration));
-            return vec![Line::own(Some(index), &text)];
+            return Some(format!("{id}{amount} {} done", seconds(duration)));
         }
-        let line = Line::own(Some(index), &format!("{id}{amount}"));
+        let text = format!("{id}{amount}");
         match parts.get_mut(&id) {
-            Some(part) if now.saturating_duration_since(part.shown) < PROGRESS_INTERVAL => vec![],
+            Some(part) if now.saturating_duration_since(part.shown) < PROGRESS_INTERVAL => None,
             // Without an amount there is nothing new to show.
-            Some(_) if amount.is_empty() => vec![],
+            Some(_) if amount.is_empty() => None,
             Some(part) => {
                 part.shown = now;
-                vec![line]
+                Some(text)
             }
             None => {
                 parts.insert(id, Part { shown: now });
-                vec![line]
+                Some(text)
             }
         }
     }
@@ -215,34 +200,54 @@ impl Vertex {
         &mut self.outputs[at].1
     }
 
-    fn flush(&mut self, index: u32, out: &mut Vec<Line>) {
+    fn flush(&mut self, index: u32, text: &mut String, line: &mut dyn FnMut(Line<'_>)) {
         for (stream, mut output) in self.outputs.drain(..) {
-            let prefix = prefix(index, output.offset);
-            output.lines.finish(|text| out.push(Line::output(index, stream, &prefix, text)));
+            let mut out = Out::new(text, index, stream, output.offset, line);
+            output.lines.finish(|text| out.line(text));
         }
     }
 }
 
-impl Line {
-    fn own(vertex: Option<u32>, text: &str) -> Self {
-        let text = match vertex {
-            Some(index) => format!("#{index} {text}"),
-            None => text.to_owned(),
+/// Lines of one output, each with the same prefix, one after the other in the same
+/// memory.
+struct Out<'a> {
+    text: &'a mut String,
+    prefix: usize,
+    index: u32,
+    stream: Stream,
+    line: &'a mut dyn FnMut(Line<'_>),
+}
+
+impl<'a> Out<'a> {
+    fn new(
+        text: &'a mut String,
+        index: u32,
+        stream: Stream,
+        offset: Option<Duration>,
+        line: &'a mut dyn FnMut(Line<'_>),
+    ) -> Self {
+        text.clear();
+        let written = match offset {
+            Some(offset) => write!(text, "#{index} {:.3} ", offset.as_secs_f64()),
+            None => write!(text, "#{index} "),
         };
-        Self { vertex, stream: None, text }
+        written.expect("a string takes everything");
+        let prefix = text.len();
+        Self { text, prefix, index, stream, line }
     }
 
-    fn output(index: u32, stream: Stream, prefix: &str, text: &str) -> Self {
-        let text = format!("{prefix}{text}");
-        Self { vertex: Some(index), stream: Some(stream), text }
+    fn line(&mut self, text: &str) {
+        self.text.truncate(self.prefix);
+        self.text.push_str(text);
+        let (vertex, stream) = (Some(self.index), Some(self.stream));
+        (self.line)(Line { vertex, stream, text: self.text });
     }
 }
 
-fn prefix(index: u32, offset: Option<Duration>) -> String {
-    match offset {
-        Some(offset) => format!("#{index} {:.3} ", offset.as_secs_f64()),
-        None => format!("#{index} "),
-    }
+/// A line of our own words.
+fn own(vertex: Option<u32>, text: &str, line: &mut dyn FnMut(Line<'_>)) {
+    let numbered = vertex.map(|index| format!("#{index} {text}"));
+    line(Line { vertex, stream: None, text: numbered.as_deref().unwrap_or(text) });
 }
 
 fn seconds(duration: Duration) -> String {

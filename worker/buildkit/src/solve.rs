@@ -26,8 +26,9 @@ use crate::session::{Keys, Session};
 use crate::status::Tracker;
 use crate::{attrs, dial};
 
-/// Events that wait for a slow reader; a log event has at most 32 KiB.
-const EVENT_BUFFER: usize = 64;
+/// Status messages whose events wait for a slow reader. BuildKit puts into one what
+/// happened since the last.
+const MESSAGE_BUFFER: usize = 4;
 
 /// How long the end of the status stream is waited for once the solve is over.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +49,9 @@ const SESSION_LOST_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Solve {
     id: String,
-    events: mpsc::Receiver<BuildEvent>,
+    events: mpsc::Receiver<Vec<BuildEvent>>,
+    /// Those of a message that was begun.
+    begun: std::vec::IntoIter<BuildEvent>,
     /// Holds the one task of this solve, and aborts it on drop.
     driver: JoinSet<Result<Outcome, Error>>,
 }
@@ -67,10 +70,10 @@ pub struct Outcome {
 impl Solve {
     pub(crate) fn start(target: Arc<Target>, request: SolveRequest) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let (sender, events) = mpsc::channel(MESSAGE_BUFFER);
         let mut driver = JoinSet::new();
         driver.spawn(drive(target, id.clone(), request, sender));
-        Self { id, events, driver }
+        Self { id, events, begun: Vec::new().into_iter(), driver }
     }
 
     /// BuildKit's id of this solve.
@@ -82,7 +85,12 @@ impl Solve {
     ///
     /// Cancel-safe: no event is lost if the future is dropped.
     pub async fn next_event(&mut self) -> Option<BuildEvent> {
-        self.events.recv().await
+        loop {
+            if let Some(event) = self.begun.next() {
+                return Some(event);
+            }
+            self.begun = self.events.recv().await?.into_iter();
+        }
     }
 
     /// How the solve ended. Events not read until now are thrown away.
@@ -109,7 +117,7 @@ async fn drive(
     target: Arc<Target>,
     id: String,
     request: SolveRequest,
-    events: mpsc::Sender<BuildEvent>,
+    events: mpsc::Sender<Vec<BuildEvent>>,
 ) -> Result<Outcome, Error> {
     request.validate()?;
     let channel = target.dial().await?;
@@ -145,7 +153,7 @@ async fn run(
     channel: Channel,
     wire: proto::SolveRequest,
     tracker: Tracker,
-    events: mpsc::Sender<BuildEvent>,
+    events: mpsc::Sender<Vec<BuildEvent>>,
 ) -> Result<proto::SolveResponse, tonic::Status> {
     let (over, is_over) = oneshot::channel();
     let status = follow(channel.clone(), wire.r#ref.clone(), tracker, events, is_over);
@@ -164,7 +172,7 @@ async fn follow(
     channel: Channel,
     reference: String,
     mut tracker: Tracker,
-    events: mpsc::Sender<BuildEvent>,
+    events: mpsc::Sender<Vec<BuildEvent>>,
     is_over: oneshot::Receiver<()>,
 ) {
     let mut control = dial::control(channel);
@@ -192,10 +200,8 @@ async fn follow(
         match message {
             Some(Ok(message)) => {
                 told = true;
-                for event in tracker.apply(message) {
-                    if events.send(event).await.is_err() {
-                        return;
-                    }
+                if events.send(tracker.apply(message)).await.is_err() {
+                    return;
                 }
             }
             // What went wrong is in the solve's own answer.

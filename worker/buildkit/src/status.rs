@@ -118,7 +118,7 @@ impl Tracker {
     }
 
     fn progress(&mut self, status: proto::VertexStatus, events: &mut Vec<BuildEvent>) {
-        let index = self.index_of(&status.vertex, events);
+        let (index, _) = self.index_of(&status.vertex, events);
         let id = if status.id.is_empty() { &status.name } else { &status.id };
         let done = match (&status.started, &status.completed) {
             (Some(started), Some(completed)) => since_epoch(completed)
@@ -136,8 +136,7 @@ impl Tracker {
     }
 
     fn log(&mut self, log: proto::VertexLog, events: &mut Vec<BuildEvent>) {
-        let index = self.index_of(&log.vertex, events);
-        let started = self.vertices.get(&log.vertex).and_then(|vertex| vertex.first_start);
+        let (index, started) = self.index_of(&log.vertex, events);
         let at = log.timestamp.as_ref().and_then(since_epoch);
         events.push(BuildEvent::Log {
             index,
@@ -162,16 +161,17 @@ impl Tracker {
         });
     }
 
-    /// The number of a vertex that does something. One that never said that it
-    /// started is shown as started, so that its number means something.
-    fn index_of(&mut self, digest: &str, events: &mut Vec<BuildEvent>) -> u32 {
-        let vertex = self.vertices.entry(digest.to_owned()).or_default();
-        if let Some(index) = vertex.index {
-            return index;
+    /// The number of a vertex that does something, and when it began. One that never
+    /// said that it started is shown as started, so that its number means something.
+    fn index_of(&mut self, digest: &str, events: &mut Vec<BuildEvent>) -> (u32, Option<Duration>) {
+        // Asked for each piece of output, so without a copy of the digest.
+        if let Some(Vertex { index: Some(index), first_start, .. }) = self.vertices.get(digest) {
+            return (*index, *first_start);
         }
+        let vertex = self.vertices.entry(digest.to_owned()).or_default();
         let index = vertex.number(&mut self.last_index);
         events.push(BuildEvent::VertexStarted { index, name: vertex.name.clone() });
-        index
+        (index, vertex.first_start)
     }
 }
 

@@ -8,7 +8,7 @@ use slipway_buildkit::{BuildEvent, Stream};
 use slipway_domain::log::{LogSource, Step, StepStatus};
 
 use super::Steps;
-use crate::log::LogSink;
+use crate::log::{Lines, LogSink};
 
 /// Writes a build's log.
 pub(super) struct Progress {
@@ -28,8 +28,8 @@ impl Progress {
         if let Some(step) = self.step(&event) {
             self.log.step(step).await;
         }
-        let lines = self.renderer.event(event, now);
-        self.write(lines).await;
+        let renderer = &mut self.renderer;
+        self.log.lines(|lines| renderer.event(event, now, |line| write(lines, &line))).await;
     }
 
     /// Completes when [`Progress::tick`] has something to do.
@@ -41,28 +41,17 @@ impl Progress {
     }
 
     pub(super) async fn tick(&mut self, now: Instant) {
-        let lines = self.renderer.tick(now);
-        self.write(lines).await;
+        let renderer = &mut self.renderer;
+        self.log.lines(|lines| renderer.tick(now, |line| write(lines, &line))).await;
     }
 
     pub(super) async fn finish(mut self) -> Steps {
-        let lines = std::mem::take(&mut self.renderer).finish();
-        self.write(lines).await;
+        let renderer = std::mem::take(&mut self.renderer);
+        self.log.lines(|lines| renderer.finish(|line| write(lines, &line))).await;
         let of_dockerfile = |index: &u32| self.names.get(index).is_some_and(|name| is_step(name));
         let total = self.names.keys().filter(|index| of_dockerfile(index)).count();
         let cached = self.cached.iter().filter(|index| of_dockerfile(index)).count();
         Steps { total: total as u32, cached: cached as u32 }
-    }
-
-    async fn write(&self, lines: Vec<Line>) {
-        for line in lines {
-            let source = match line.stream {
-                None => LogSource::System,
-                Some(Stream::Stdout) => LogSource::Stdout,
-                Some(Stream::Stderr) => LogSource::Stderr,
-            };
-            self.log.line(source, line.text).await;
-        }
     }
 
     fn step(&mut self, event: &BuildEvent) -> Option<Step> {
@@ -98,6 +87,15 @@ impl Progress {
         let name = self.names.get(&index).cloned().unwrap_or_default();
         Step { step: index, name, status, part: None, current: None, total: None }
     }
+}
+
+fn write(lines: &mut Lines<'_, '_>, line: &Line<'_>) {
+    let source = match line.stream {
+        None => LogSource::System,
+        Some(Stream::Stdout) => LogSource::Stdout,
+        Some(Stream::Stderr) => LogSource::Stderr,
+    };
+    lines.add(source, line.text);
 }
 
 /// Whether a vertex is an instruction of the Dockerfile (`[2/5] RUN …`), rather

@@ -1,6 +1,6 @@
 //! One JSON object per line on standard output.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -60,6 +60,11 @@ fn log(entry: &LogEntry) -> io::Result<Value> {
 
 /// Prints anything as one line.
 pub fn line(value: &impl Serialize) -> io::Result<()> {
+    write(&mut io::stdout(), value)
+}
+
+/// The same elsewhere.
+pub fn write(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(value)?;
-    writeln!(io::stdout(), "{text}")
+    writeln!(out, "{text}")
 }

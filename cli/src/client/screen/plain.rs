@@ -1,6 +1,6 @@
 //! Plain lines on standard output, for pipes and files.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Stdout, Write as _};
 
 use console::style;
 use slipway_domain::LogEvent;
@@ -8,15 +8,43 @@ use slipway_domain::LogEvent;
 use super::{Happening, Screen, context_line, job_line};
 
 /// The screen of a pipe.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plain {
     /// What was last said about the job, so that it is not said twice.
     said: Option<String>,
+    /// A line of the log would otherwise be a write of its own.
+    out: BufWriter<Stdout>,
+}
+
+impl Plain {
+    pub fn new() -> Self {
+        Self { said: None, out: BufWriter::new(io::stdout()) }
+    }
 }
 
 impl Screen for Plain {
     fn show(&mut self, happening: &Happening<'_>) -> io::Result<()> {
-        let mut out = io::stdout();
+        if let Happening::Entry(entry) = happening {
+            return match &entry.event {
+                LogEvent::Line { text, .. } => writeln!(self.out, "{text}"),
+                LogEvent::Step(_) | LogEvent::End { .. } => Ok(()),
+            };
+        }
+        // What goes to standard error comes after what was said before.
+        self.out.flush()?;
+        self.show_rare(happening)?;
+        self.out.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Plain {
+    /// Everything but the log.
+    fn show_rare(&mut self, happening: &Happening<'_>) -> io::Result<()> {
+        let out = &mut self.out;
         match happening {
             Happening::Packing(_) | Happening::Uploading { .. } => Ok(()),
             Happening::ContextChanged => {
@@ -40,10 +68,7 @@ impl Screen for Plain {
                 }
             }
             Happening::Attempt(number) => writeln!(out, "starting again: attempt {number}"),
-            Happening::Entry(entry) => match &entry.event {
-                LogEvent::Line { text, .. } => writeln!(out, "{text}"),
-                LogEvent::Step(_) | LogEvent::End { .. } => Ok(()),
-            },
+            Happening::Entry(_) => Ok(()),
             Happening::Reconnecting { pause } => {
                 eprintln!("connection lost, trying again in {:.1} s", pause.as_secs_f64());
                 Ok(())
@@ -52,7 +77,6 @@ impl Screen for Plain {
                 write!(out, "\n{}", report.summary())
             }
             Happening::Finished(report) => {
-                out.flush()?;
                 let (headline, details) = report.failure();
                 let label = style("error:").for_stderr().red().bold();
                 eprint!("\n{label} {headline}\n{details}");

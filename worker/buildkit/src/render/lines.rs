@@ -29,6 +29,8 @@ pub struct LineAssembler {
     /// The beginning of a character whose rest has not come; at most 3 bytes.
     incomplete: Vec<u8>,
     parser: vte::Parser,
+    /// The parser has seen a part of the line.
+    is_parsing: bool,
     line: Partial,
     timing: Option<Timing>,
     last_flush: Option<Instant>,
@@ -63,17 +65,11 @@ impl LineAssembler {
             joined = [std::mem::take(&mut self.incomplete).as_slice(), bytes].concat();
             rest = &joined;
         }
-        // The parser gets whole characters only: version 0.15 loses text where
-        // a character is cut.
-        let mut chunks = rest.utf8_chunks().peekable();
-        while let Some(chunk) = chunks.next() {
-            self.text(chunk.valid(), &mut line);
-            let invalid = chunk.invalid();
-            if is_incomplete(invalid) && chunks.peek().is_none() {
-                self.incomplete = invalid.to_vec();
-            } else if !invalid.is_empty() {
-                self.text(REPLACEMENT, &mut line);
-            }
+        // Checked as a whole first, which is faster by far.
+        if let Ok(text) = std::str::from_utf8(rest) {
+            self.text(text, &mut line);
+        } else {
+            self.broken_text(rest, &mut line);
         }
         self.timing = (!self.line.text.is_empty()).then(|| Timing {
             began: self.timing.map_or(now, |timing| timing.began),
@@ -109,11 +105,34 @@ impl LineAssembler {
             self.line.end(&mut line);
         }
         self.parser = vte::Parser::default();
+        self.is_parsing = false;
         self.timing = None;
+    }
+
+    fn broken_text(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
+        // The parser gets whole characters only: version 0.15 loses text where
+        // a character is cut.
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.text(chunk.valid(), &mut line);
+            let invalid = chunk.invalid();
+            if is_incomplete(invalid) && chunks.peek().is_none() {
+                self.incomplete = invalid.to_vec();
+            } else if !invalid.is_empty() {
+                self.text(REPLACEMENT, &mut line);
+            }
+        }
     }
 
     fn text(&mut self, text: &str, mut line: impl FnMut(&str)) {
         for part in text.split_inclusive('\n') {
+            let whole = part.strip_suffix('\n').filter(|_| self.is_between_lines());
+            // Most lines are nothing but text. What is no text takes the long way.
+            if let Some(text) = whole.filter(|text| text.len() <= MAX_LINE && is_plain(text)) {
+                line(text);
+                continue;
+            }
+            self.is_parsing = true;
             self.parser.advance(&mut self.line, part.as_bytes());
             for text in self.line.split.drain(..) {
                 line(&text);
@@ -122,11 +141,24 @@ impl LineAssembler {
                 // A line break ends a sequence too: one that never ends would
                 // swallow all that follows.
                 self.parser = vte::Parser::default();
+                self.is_parsing = false;
                 self.line.end(&mut line);
                 self.timing = None;
             }
         }
     }
+
+    /// Whether nothing of a line has come, nor of a sequence.
+    fn is_between_lines(&self) -> bool {
+        !self.is_parsing && !self.line.continued
+    }
+}
+
+/// Whether `text` is shown as it is.
+fn is_plain(text: &str) -> bool {
+    let is_plain_ascii = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    text.as_bytes().iter().all(is_plain_ascii)
+        || !text.contains(|c: char| c.is_control() && c != '\t')
 }
 
 /// Whether `invalid` may be the beginning of a character.

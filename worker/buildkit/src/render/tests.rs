@@ -3,17 +3,22 @@
 use super::*;
 use bytes::Bytes;
 
-fn texts(lines: Vec<Line>) -> Vec<String> {
-    lines.into_iter().map(|line| line.text).collect()
+/// The texts of the lines that `render` hands out.
+fn texts(render: impl FnOnce(&mut dyn FnMut(Line<'_>))) -> Vec<String> {
+    let mut texts = Vec::new();
+    render(&mut |line| texts.push(line.text.to_owned()));
+    texts
 }
 
 fn rendered(events: Vec<BuildEvent>) -> Vec<String> {
     let now = Instant::now();
     let mut renderer = Renderer::new();
-    let mut lines: Vec<Line> =
-        events.into_iter().flat_map(|event| renderer.event(event, now)).collect();
-    lines.extend(renderer.finish());
-    texts(lines)
+    texts(|line| {
+        for event in events {
+            renderer.event(event, now, &mut *line);
+        }
+        renderer.finish(line);
+    })
 }
 
 fn started(index: u32, name: &str) -> BuildEvent {
@@ -90,17 +95,20 @@ fn phases_of_a_vertex_are_told_once() {
 fn progress_is_shown_at_most_once_a_second() {
     let start = Instant::now();
     let mut renderer = Renderer::new();
-    let mut lines = Vec::new();
-    for step in 0..=30u64 {
-        let now = start + Duration::from_millis(100 * step);
-        lines.extend(renderer.event(progress("layer", step * 1_234_567, 40_000_000, None), now));
-        lines.extend(renderer.event(progress("pushing", 0, 0, None), now));
-    }
-    let now = start + Duration::from_secs(4);
-    lines.extend(renderer.event(progress("layer", 40_000_000, 40_000_000, Some(3456)), now));
-    lines.extend(renderer.event(progress("pushing", 0, 0, Some(50)), now));
+    let lines = texts(|line| {
+        for step in 0..=30u64 {
+            let now = start + Duration::from_millis(100 * step);
+            let moved = progress("layer", step * 1_234_567, 40_000_000, None);
+            renderer.event(moved, now, &mut *line);
+            renderer.event(progress("pushing", 0, 0, None), now, &mut *line);
+        }
+        let now = start + Duration::from_secs(4);
+        let done = progress("layer", 40_000_000, 40_000_000, Some(3456));
+        renderer.event(done, now, &mut *line);
+        renderer.event(progress("pushing", 0, 0, Some(50)), now, line);
+    });
     assert_eq!(
-        texts(lines),
+        lines,
         [
             "#1 layer",
             "#1 pushing",
@@ -118,9 +126,10 @@ fn an_unfinished_line_waits_for_the_tick() {
     let start = Instant::now();
     let mut renderer = Renderer::new();
     assert_eq!(renderer.next_tick(), None);
-    assert!(renderer.event(log(2, Stream::Stderr, None, "wait"), start).is_empty());
+    let wait = log(2, Stream::Stderr, None, "wait");
+    assert!(texts(|line| renderer.event(wait, start, line)).is_empty());
     let due = renderer.next_tick().unwrap();
-    assert_eq!(texts(renderer.tick(due)), ["#2 wait"]);
+    assert_eq!(texts(|line| renderer.tick(due, line)), ["#2 wait"]);
     assert_eq!(renderer.next_tick(), None);
-    assert!(renderer.finish().is_empty());
+    assert!(texts(|line| renderer.finish(line)).is_empty());
 }

@@ -71,10 +71,12 @@ impl Built {
     pub fn lines(&self) -> Vec<String> {
         let mut renderer = Renderer::new();
         let now = Instant::now();
-        let events = self.events.iter().cloned();
-        let mut lines: Vec<_> = events.flat_map(|event| renderer.event(event, now)).collect();
-        lines.extend(renderer.finish());
-        lines.into_iter().map(|line| line.text).collect()
+        let mut lines = Vec::new();
+        for event in self.events.iter().cloned() {
+            renderer.event(event, now, |line| lines.push(line.text.to_owned()));
+        }
+        renderer.finish(|line| lines.push(line.text.to_owned()));
+        lines
     }
 
     /// What the processes wrote to `stream`, lines in order, without prefixes.
