@@ -18,7 +18,7 @@ use slipway_domain::{JobId, SnapshotId};
 use tokio::sync::oneshot;
 use tokio::task;
 
-use crate::view::{Key, Packers, Ready, Value, View, Watched};
+use crate::view::{Key, Packers, Ready, Records, View, Watched};
 use crate::watch::unreadable;
 
 /// Most changes of a batch: few enough that nobody waits long for the lock.
@@ -45,6 +45,7 @@ pub async fn follow(
     announce: impl Fn(JobId),
 ) -> Result<(), bucket::Error> {
     let mut ready = Some(ready);
+    view.change_records(|records| *records = Records::loading());
     let batches = stream::unfold(Some(watch), next);
     let steps = batches.map(|batch| prepared(&view, batch)).buffered(AHEAD);
     let mut steps = std::pin::pin!(steps);
@@ -65,10 +66,11 @@ pub async fn follow(
                 }
                 Step::Forget => {
                     tracing::error!("NATS lost records: reading everything again");
-                    view.change_records(crate::view::Records::clear);
+                    view.change_records(Records::clear);
                 }
-                // Nobody waits any more after the start, or when stopping.
                 Step::Complete => {
+                    view.change_records(Records::complete);
+                    // Nobody waits any more after the start, or when stopping.
                     let _told = ready.take().map(|ready| ready.send(()));
                 }
             }
@@ -120,7 +122,7 @@ async fn prepared(
 fn step(change: Change, packers: &Packers) -> Option<Step> {
     Some(match change {
         Change::Put(entry) => {
-            let value = record(&entry)?.prepare(packers);
+            let value = record(&entry, packers)?;
             Step::Apply(Watched::Put(Box::new(value)), entry.revision)
         }
         Change::Deleted { key, revision, .. } => {
@@ -132,13 +134,10 @@ fn step(change: Change, packers: &Packers) -> Option<Step> {
 }
 
 /// The value of a record, unless a newer version wrote it in a form unknown here.
-fn record(entry: &Entry) -> Option<Value> {
-    let parsed = match Key::parse(&entry.key)? {
-        Key::Snapshot(_) => entry.json().map(Value::Snapshot),
-        Key::Job(_) => entry.json().map(Value::Job),
-        Key::Name(name) => entry.json().map(|record| Value::Name(name, record)),
-    };
-    parsed.inspect_err(|error| unreadable(&entry.key, error)).ok()
+fn record(entry: &Entry, packers: &Packers) -> Option<Ready> {
+    let key = Key::parse(&entry.key)?;
+    let value = entry.read(|json| Ready::read(key, json, packers));
+    value.inspect_err(|error| unreadable(&entry.key, error)).ok()
 }
 
 /// Applies changes; returns the jobs that owe a word to the snapshots among them.
@@ -149,7 +148,7 @@ fn apply(view: &View, changes: impl Iterator<Item = (Watched, u64)>) -> Vec<JobI
             if let Watched::Put(value) = &change
                 && let Ready::Snapshot(snapshot) = &**value
             {
-                came.push((snapshot.record().id, snapshot.record().job));
+                came.push((snapshot.outline().id, snapshot.outline().job));
             }
             records.watched(change, revision);
         }

@@ -190,7 +190,12 @@ async fn what_a_scheduler_left_behind_is_sent_by_another() {
     let job = gone.submit(1).await;
     drop(gone);
     let mut changes = other.replica.view.changes();
-    while other.replica.view.records().job(&job.id).is_none() {
+    // A job and its snapshot are written side by side, and nothing is sent without both.
+    let is_here = || {
+        let records = other.replica.view.records();
+        records.job(&job.id).is_some() && records.followers(job.id).next().is_some()
+    };
+    while !is_here() {
         changes.changed().await.unwrap();
     }
     // It is nobody's at the first look, and is sent a courtesy after the second.

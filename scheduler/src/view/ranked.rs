@@ -27,6 +27,22 @@ impl<T> Default for Ranked<T> {
     }
 }
 
+impl<T: Ord> FromIterator<T> for Ranked<T> {
+    /// Sorts them all at once: for very many much less than one after the other.
+    fn from_iter<I: IntoIterator<Item = T>>(entries: I) -> Self {
+        let mut entries = Vec::from_iter(entries);
+        entries.sort_unstable();
+        entries.dedup();
+        let len = entries.len();
+        let mut chunks = Vec::with_capacity(len.div_ceil(FULL));
+        let mut entries = entries.into_iter();
+        while entries.len() > 0 {
+            chunks.push(entries.by_ref().take(FULL).collect());
+        }
+        Self { chunks, len }
+    }
+}
+
 impl<T: Ord> Ranked<T> {
     /// How many entries there are.
     pub const fn len(&self) -> usize {

@@ -2,9 +2,11 @@
 
 mod begun;
 mod debris;
+mod loading;
 mod names;
 mod needle;
 mod orders;
+mod outline;
 mod page;
 mod rest;
 mod service;
@@ -16,8 +18,8 @@ mod value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use slipway_domain::job::JobRecord;
-use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
+use slipway_domain::job::{JobRecord, LogState};
+use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{JobId, OrganizationId, SnapshotId};
 
 pub use debris::Debris;
@@ -31,7 +33,10 @@ pub use value::{Key, Packers, Ready, Value, Watched};
 
 use super::kept::{Kept, Prepared};
 use super::ranked::Ranked;
+use loading::Loading;
 use names::Names;
+use orders::Line;
+use outline::SnapshotStage;
 use page::Index;
 
 /// A record with the revision under which it is stored.
@@ -73,6 +78,8 @@ pub struct Records {
     service: Service,
     /// The last revision that the watch brought.
     watched: u64,
+    /// What has come while very many come at once, and is in no index yet.
+    loading: Option<Loading>,
 }
 
 impl Records {
@@ -222,7 +229,7 @@ impl Records {
             Value::Name(name, _) => self.names.has_record(name),
         };
         if known || revision > self.watched {
-            self.store(value.prepare(&self.packers()), revision);
+            self.store(value.into(), revision);
         }
     }
 
@@ -236,64 +243,81 @@ impl Records {
 
     fn put_snapshot(&mut self, prepared: Prepared<SnapshotRecord>, revision: u64) {
         let prepared = self.begun(prepared);
-        let record = prepared.record();
-        let id = record.id;
+        let outline = prepared.outline();
+        let id = outline.id;
         if self.snapshots.revision(&id).is_some_and(|known| known >= revision) {
             return;
         }
-        if let Some(known) = self.snapshots.get(&id) {
-            self.uncount(&known.value);
+        self.uncount(&id);
+        let name = self.names.add(outline);
+        let line = self.index.line(outline, name);
+        match &mut self.loading {
+            Some(loading) => loading.snapshots.push(line, revision),
+            None => self.count(line),
         }
-        let name = self.names.add(record);
-        self.count(record, name);
         self.snapshots.insert(id, prepared, revision);
     }
 
     /// Notes a snapshot in everything that is derived from snapshots.
-    fn count(&mut self, record: &SnapshotRecord, name: Arc<str>) {
-        if record.state == SnapshotState::Removing {
-            self.removing.insert(record.id);
-        }
-        if record.waits() {
-            self.waiting.insert(record.id);
-        }
-        if record.general {
-            self.general.insert(record.id);
-        }
-        self.followers.insert((record.job, record.id));
-        self.usage.entry(record.organization).or_default().add(&record.state);
-        self.index.add_snapshot(record, name);
+    fn count(&mut self, line: Line) {
+        self.note(&line);
+        self.followers.insert((line.job, line.id));
+        self.index.add_snapshot(line);
     }
 
-    /// Takes back what [`Self::count`] noted of a snapshot.
-    fn uncount(&mut self, known: &SnapshotRecord) {
-        self.removing.remove(&known.id);
-        self.waiting.remove(&known.id);
-        self.general.remove(&known.id);
+    /// Notes a snapshot in what is derived but for the indexes.
+    fn note(&mut self, line: &Line) {
+        if line.stage == SnapshotStage::Removing {
+            self.removing.insert(line.id);
+        }
+        if line.stage.waits() {
+            self.waiting.insert(line.id);
+        }
+        if line.general {
+            self.general.insert(line.id);
+        }
+        self.usage.entry(line.organization).or_default().add(line.stage);
+    }
+
+    /// Takes back what [`Self::count`] noted of a snapshot, if it did.
+    fn uncount(&mut self, id: &SnapshotId) {
+        if self.loading.is_some() {
+            return;
+        }
+        let Some(known) = self.snapshots.outline(id) else { return };
+        self.removing.remove(id);
+        self.waiting.remove(id);
+        self.general.remove(id);
         self.followers.remove(&(known.job, known.id));
         if let Some(usage) = self.usage.get_mut(&known.organization) {
-            usage.take(&known.state);
+            usage.take(known.state.stage);
             if usage.is_empty() {
                 self.usage.remove(&known.organization);
             }
         }
-        self.index.remove_snapshot(known);
+        let line = self.index.line(&known, Arc::from(&*known.name));
+        self.index.remove_snapshot(line);
     }
 
     fn put_job(&mut self, prepared: Prepared<JobRecord>, revision: u64) {
-        let record = prepared.record();
-        let id = record.id;
+        let outline = prepared.outline();
+        let id = outline.id;
         if self.jobs.revision(&id).is_some_and(|known| known >= revision) {
             return;
         }
-        let known = self.jobs.get(&id);
-        if let Some(known) = &known {
-            self.index.remove_job(&known.value);
+        let known = self.jobs.outline(&id);
+        self.service.changed(known.as_ref(), Some(outline));
+        let (of, line) = (outline.organization, self.index.job_line(outline));
+        if let Some(loading) = &mut self.loading {
+            loading.jobs.push((of, line), revision);
+        } else {
+            if let Some(known) = known {
+                let known = (known.organization, self.index.job_line(&known));
+                self.index.remove_job(&known.0, &known.1);
+            }
+            self.index.add_job(of, line);
         }
-        self.index.add_job(record);
-        self.service.changed(known.as_ref().map(|known| &*known.value), Some(record));
-        let archived = record.log == slipway_domain::job::LogState::Archived;
-        if record.state.is_over() && archived {
+        if outline.stage.is_over() && outline.log == LogState::Archived {
             self.open.remove(&id);
         } else {
             self.open.insert(id);
@@ -312,22 +336,29 @@ impl Records {
     }
 
     fn delete_job(&mut self, id: &JobId, revision: u64) {
-        let Some(known) = self.jobs.get(id).filter(|known| known.revision < revision) else {
+        if self.jobs.revision(id).is_none_or(|known| known >= revision) {
             return;
-        };
-        self.index.remove_job(&known.value);
-        self.service.changed(Some(&known.value), None);
+        }
+        if let Some(known) = self.jobs.outline(id) {
+            if self.loading.is_none() {
+                let line = self.index.job_line(&known);
+                self.index.remove_job(&known.organization, &line);
+            }
+            self.service.changed(Some(&known), None);
+        }
         self.jobs.remove(id);
         self.open.remove(id);
     }
 
     fn delete_snapshot(&mut self, id: &SnapshotId, revision: u64) {
-        let Some(known) = self.snapshots.get(id).filter(|known| known.revision < revision) else {
+        if self.snapshots.revision(id).is_none_or(|known| known >= revision) {
             return;
-        };
-        self.uncount(&known.value);
+        }
+        if let Some(known) = self.snapshots.outline(id) {
+            self.uncount(id);
+            self.names.remove(&known);
+        }
         self.snapshots.remove(id);
-        self.names.remove(&known.value);
     }
 
     /// Forgets a job that the leader does not know; ids never come back.
@@ -342,7 +373,7 @@ impl Records {
 
     /// Forgets everything: the bucket went back in time.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = if self.loading.is_some() { Self::loading() } else { Self::default() };
     }
 }
 

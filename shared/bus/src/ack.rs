@@ -108,20 +108,29 @@ pub(crate) struct Position {
 /// Reads the reply subject of a message delivered by a consumer; `None` for a
 /// message that did not come from one.
 pub(crate) fn position(bus: &Bus, message: Message) -> Option<(Message, Position, Acker)> {
-    let message = jetstream::Message { message, context: bus.context().clone() };
-    let position = {
-        let info = message.info().ok()?;
-        Position {
+    let (_, message, position) = placed(bus.context().clone(), message);
+    let reply = message.reply.clone()?;
+    Some((message, position?, Acker { bus: bus.clone(), reply }))
+}
+
+/// Reads where a message stands that nobody acks. The library's way to read it wants a
+/// context, which is lent: a copy for each of very many messages takes its time.
+pub(crate) fn placed(
+    context: jetstream::Context,
+    message: Message,
+) -> (jetstream::Context, Message, Option<Position>) {
+    let message = jetstream::Message { message, context };
+    let position = message.info().ok().and_then(|info| {
+        Some(Position {
             stream_sequence: info.stream_sequence,
             consumer_sequence: info.consumer_sequence,
             delivered: u64::try_from(info.delivered).ok()?,
             pending: info.pending,
             stored_at: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok()?,
-        }
-    };
-    let message = message.message;
-    let reply = message.reply.clone()?;
-    Some((message, position, Acker { bus: bus.clone(), reply }))
+        })
+    });
+    let jetstream::Message { message, context } = message;
+    (context, message, position)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod watch;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
-use async_nats::{HeaderMap, header, jetstream};
+use async_nats::{HeaderMap, HeaderName, header, jetstream};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -39,7 +39,8 @@ use crate::payload;
 use crate::publish::{self, Outgoing};
 use crate::topology::{self, BucketName};
 
-pub(crate) const KV_OPERATION: &str = "KV-Operation";
+/// A name, since one that is text is parsed whenever it is looked for.
+pub(crate) const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const NO_MESSAGE_FOUND: u64 = 10037;
 
 /// A value and where it stands.
@@ -61,7 +62,18 @@ impl Entry {
     /// # Errors
     /// [`Error::Decode`] if it is not a `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.value).map_err(|source| Error::Decode {
+        self.read(|value| serde_json::from_slice(value))
+    }
+
+    /// What `read` makes of the value.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if it makes nothing of it.
+    pub fn read<T>(
+        &self,
+        read: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, Error> {
+        read(&self.value).map_err(|source| Error::Decode {
             key: self.key.clone(),
             revision: self.revision,
             source,

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use async_nats::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream;
+use async_nats::{Message, jetstream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -56,6 +56,7 @@ pub(crate) enum Step {
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) stream: String,
+    /// Subjects; all of the stream's if it is empty.
     pub(crate) filter: String,
     /// Messages asked for at a time.
     pub(crate) batch: usize,
@@ -66,6 +67,8 @@ pub(crate) struct Source {
 /// A reader of a stream.
 pub(crate) struct Tail {
     bus: Bus,
+    /// Lent to whoever reads where a message stands.
+    context: Option<jetstream::Context>,
     source: Source,
     /// The first sequence not yet handed out.
     next: u64,
@@ -129,6 +132,7 @@ impl Tail {
     pub(crate) fn new(bus: &Bus, source: Source, after: u64) -> Self {
         Self {
             bus: bus.clone(),
+            context: None,
             source,
             next: after + 1,
             last_stored: None,
@@ -178,6 +182,8 @@ impl Tail {
         let Some(open) = &mut self.open else { return None };
         let waits = self.caught_up != CaughtUp::Said;
         let pulled = tokio::select! {
+            // What is here already starts no timer.
+            biased;
             // Either branch may be dropped: pulling is cancel-safe.
             pulled = open.pull.next() => pulled,
             () = tokio::time::sleep(QUIET), if waits => {
@@ -201,11 +207,14 @@ impl Tail {
     }
 
     fn take(&mut self, message: Message) -> Option<Step> {
-        let open = self.open.as_mut()?;
-        let Some((message, position, _)) = ack::position(&self.bus, message) else {
+        let context = self.context.take().unwrap_or_else(|| self.bus.context().clone());
+        let (context, message, position) = ack::placed(context, message);
+        self.context = Some(context);
+        let Some(position) = position else {
             tracing::warn!(stream = %self.source.stream, "a message without a position");
             return None;
         };
+        let open = self.open.as_mut()?;
         if position.consumer_sequence != open.delivered + 1 {
             // Something was lost on the way: read it again.
             self.close();
@@ -285,7 +294,7 @@ impl Tail {
         Ok(())
     }
 
-    fn open_error(&self, error: &async_nats::jetstream::context::GetStreamError) -> OpenError {
+    fn open_error(&self, error: &jetstream::context::GetStreamError) -> OpenError {
         match error.kind() {
             // A stream that we have read comes back, or its server does.
             GetStreamErrorKind::JetStream(error)

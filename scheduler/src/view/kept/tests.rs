@@ -12,10 +12,28 @@ struct Thing {
     rests: bool,
 }
 
-impl AtRest for Thing {
-    fn rests(&self) -> bool {
-        self.rests
+#[derive(Debug, PartialEq, Deserialize)]
+struct Outline {
+    rests: bool,
+}
+
+impl From<&Thing> for Outline {
+    fn from(thing: &Thing) -> Self {
+        Self { rests: thing.rests }
     }
+}
+
+impl AtRest for Thing {
+    type Outline = Outline;
+
+    fn rests(outline: &Outline) -> bool {
+        outline.rests
+    }
+}
+
+/// As it comes from a bucket.
+fn read(thing: &Thing, packer: Option<Arc<Packer>>) -> Prepared<Thing> {
+    Prepared::read(&serde_json::to_vec(thing).unwrap(), packer.as_ref()).unwrap()
 }
 
 fn thing(n: u64, rests: bool) -> Thing {
@@ -26,7 +44,7 @@ fn thing(n: u64, rests: bool) -> Thing {
 fn filled(count: u64) -> Kept<u64, Thing> {
     let mut kept = Kept::default();
     for n in 0..count {
-        kept.insert(n, Prepared::new(thing(n, true), None), n);
+        kept.insert(n, Prepared::new(thing(n, true)), n);
     }
     kept
 }
@@ -41,7 +59,7 @@ fn few_are_held_as_they_are_and_many_packed() {
     let plain = serde_json::to_vec(&thing(1, true)).unwrap().len();
     assert!(packed < plain * SAMPLES, "{packed} bytes are more than half of them");
     // One that moves is unpacked as long as it does.
-    many.insert(7, Prepared::new(thing(7, false), many.packer().as_ref()), 1000);
+    many.insert(7, read(&thing(7, false), many.packer()), 1000);
     assert_eq!(many.live(&7).map(|entry| entry.revision), Some(1000));
     assert!(!many.resting.contains_key(&7));
 }
@@ -49,10 +67,26 @@ fn few_are_held_as_they_are_and_many_packed() {
 #[test]
 fn what_another_dictionary_packed_is_packed_anew() {
     let (one, mut other) = (filled(SAMPLES as u64), filled(SAMPLES as u64 * 3));
-    let prepared = Prepared::new(thing(9999, true), one.packer().as_ref());
-    other.insert(9999, prepared, 1);
+    other.insert(9999, read(&thing(9999, true), one.packer()), 1);
     assert!(other.resting.contains_key(&9999));
     assert_eq!(*other.get(&9999).unwrap().value, thing(9999, true));
+    // And who has none yet takes it over.
+    let mut few = filled(3);
+    few.insert(9999, read(&thing(9999, true), one.packer()), 1);
+    few.insert(8888, Prepared::new(thing(8888, true)), 1);
+    assert!(few.resting.contains_key(&9999) && few.resting.contains_key(&8888));
+    assert_eq!(*few.get(&9999).unwrap().value, thing(9999, true));
+}
+
+#[test]
+fn what_does_not_hold_what_its_outline_promised_is_left_out_by_whoever_reads_it() {
+    let mut kept = filled(SAMPLES as u64);
+    let odd = Prepared::read(b"{\"rests\":true}", kept.packer().as_ref()).unwrap();
+    kept.insert(9999, odd, 1);
+    assert!(kept.get(&9999).is_none());
+    assert_eq!(kept.outline(&9999), Some(Outline { rests: true }));
+    assert!(Prepared::<Thing>::read(b"{\"text\":\"\"}", kept.packer().as_ref()).is_err());
+    assert!(Prepared::<Thing>::read(b"{\"rests\":false}", kept.packer().as_ref()).is_err());
 }
 
 proptest! {
@@ -70,14 +104,19 @@ proptest! {
             } else {
                 let thing = Thing { rests: what > 1, ..thing(n >> 40, true) };
                 // Some are packed ahead.
-                let packer = kept.packer().filter(|_| what > 4);
-                kept.insert(id, Prepared::new(thing.clone(), packer.as_ref()), revision as u64);
+                let prepared = match what > 4 {
+                    true => read(&thing, kept.packer()),
+                    false => Prepared::new(thing.clone()),
+                };
+                kept.insert(id, prepared, revision as u64);
                 naive.insert(id, (thing, revision as u64));
             }
         }
         for id in 0..600 {
             let found = kept.get(&id).map(|entry| ((*entry.value).clone(), entry.revision));
             prop_assert_eq!(kept.has(&id), found.is_some());
+            let outline = found.as_ref().map(|(thing, _)| Outline::from(thing));
+            prop_assert_eq!(kept.outline(&id), outline);
             prop_assert_eq!(kept.revision(&id), found.as_ref().map(|(_, revision)| *revision));
             prop_assert_eq!(found.as_ref(), naive.get(&id));
         }

@@ -23,10 +23,13 @@ proptest! {
 
     #[test]
     fn it_is_a_sorted_set_after_any_changes(
+        at_once in prop::collection::vec(0..3000_u16, 0..2000),
         changes in changes(),
         ranks in prop::collection::vec(0..4000_usize, 20),
     ) {
-        let (mut ranked, mut naive) = (Ranked::default(), BTreeSet::new());
+        let mut naive: BTreeSet<u16> = at_once.iter().copied().collect();
+        let mut ranked: Ranked<u16> = at_once.into_iter().collect();
+        ranked.check();
         for (entry, is_insert) in changes {
             if is_insert {
                 ranked.insert(entry);

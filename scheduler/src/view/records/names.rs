@@ -3,7 +3,6 @@
 //! Owns what the records of names say beside what snapshots say of themselves.
 //! The record decides whose a name is; that a snapshot calls itself so does not.
 
-use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::snapshot::name::{NameRecord, Standing};
 use slipway_domain::{OrganizationId, SnapshotId};
 
+use super::outline::SnapshotOutline;
 use super::{Debris, Records, usage};
 
 /// A name within its organization.
@@ -21,6 +21,8 @@ pub type Name = (OrganizationId, String);
 enum Named {
     /// One snapshot calls itself so, and its record of this revision names that alone.
     Plain(SnapshotId, u64),
+    /// Its record of this revision names one snapshot, and none calls itself so yet.
+    Ahead(SnapshotId, u64),
     /// Anything else.
     Special(Box<Details>),
 }
@@ -35,16 +37,20 @@ struct Details {
 }
 
 impl Named {
+    const fn is_special(&self) -> bool {
+        !matches!(self, Self::Plain(..))
+    }
+
     fn holder(&self) -> Option<SnapshotId> {
         match self {
-            Self::Plain(id, _) => Some(*id),
+            Self::Plain(id, _) | Self::Ahead(id, _) => Some(*id),
             Self::Special(details) => Some(details.record.as_ref()?.0.holder()),
         }
     }
 
     fn record(&self) -> Option<NameRecord> {
         match self {
-            Self::Plain(id, _) => Some(NameRecord::new(*id)),
+            Self::Plain(id, _) | Self::Ahead(id, _) => Some(NameRecord::new(*id)),
             Self::Special(details) => Some(details.record.as_ref()?.0.clone()),
         }
     }
@@ -52,6 +58,7 @@ impl Named {
     fn snapshots(&self) -> Vec<SnapshotId> {
         match self {
             Self::Plain(id, _) => vec![*id],
+            Self::Ahead(..) => vec![],
             Self::Special(details) => details.snapshots.iter().copied().collect(),
         }
     }
@@ -62,6 +69,10 @@ impl Named {
                 record: Some((NameRecord::new(id), revision)),
                 snapshots: BTreeSet::from([id]),
             }),
+            Self::Ahead(id, revision) => Box::new(Details {
+                record: Some((NameRecord::new(id), revision)),
+                snapshots: BTreeSet::new(),
+            }),
             Self::Special(details) => details,
         }
     }
@@ -69,15 +80,24 @@ impl Named {
 
 impl From<Box<Details>> for Named {
     fn from(details: Box<Details>) -> Self {
-        match &details.record {
-            Some((record, revision))
-                if record.members().eq(details.snapshots.iter().copied())
-                    && details.snapshots.len() == 1 =>
-            {
-                Self::Plain(record.holder(), *revision)
-            }
+        let Some((record, revision)) = &details.record else { return Self::Special(details) };
+        let (holder, revision) = (record.holder(), *revision);
+        let is_lone = record.is_lone();
+        match details.snapshots.len() {
+            0 if is_lone => Self::Ahead(holder, revision),
+            1 if is_lone && details.snapshots.contains(&holder) => Self::Plain(holder, revision),
             _ => Self::Special(details),
         }
+    }
+}
+
+impl Details {
+    /// Changes whatever is known of a name; nothing is left if nothing is.
+    fn change(named: Option<Named>, change: impl FnOnce(&mut Self)) -> Option<Named> {
+        let mut details = named.map(Named::into_details).unwrap_or_default();
+        change(&mut details);
+        let is_empty = details.record.is_none() && details.snapshots.is_empty();
+        (!is_empty).then(|| details.into())
     }
 }
 
@@ -85,11 +105,27 @@ impl From<Box<Details>> for Named {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     all: HashMap<OrganizationId, HashMap<Arc<str>, Named>>,
-    /// Those of which more is to be known than whose they are.
+    /// Those that are not plain.
     special: BTreeSet<Name>,
+    /// Whether `special` is left out for now.
+    loading: bool,
 }
 
 impl Names {
+    /// Names of which very many are to come: which of them are special is known only
+    /// after [`Self::complete`].
+    pub(super) fn loading() -> Self {
+        Self { loading: true, ..Self::default() }
+    }
+
+    pub(super) fn complete(&mut self) {
+        self.loading = false;
+        for (organization, names) in &self.all {
+            let special = names.iter().filter(|(_, named)| named.is_special());
+            self.special.extend(special.map(|(name, _)| (*organization, (**name).to_owned())));
+        }
+    }
+
     pub(super) fn holder(&self, organization: &OrganizationId, name: &str) -> Option<SnapshotId> {
         self.get(organization, name)?.holder()
     }
@@ -98,32 +134,45 @@ impl Names {
         self.holder(organization, name).is_some()
     }
 
-    pub(super) fn put_record(&mut self, name: Name, record: NameRecord, revision: u64) {
-        self.change(name, |named| {
-            if named.record.as_ref().is_none_or(|(_, known)| *known < revision) {
-                named.record = Some((record, revision));
-            }
+    pub(super) fn put_record(&mut self, (of, name): Name, record: NameRecord, revision: u64) {
+        self.change(of, &name, |named| match named {
+            None if record.is_lone() => Some(Named::Ahead(record.holder(), revision)),
+            named => Details::change(named, |details| {
+                if details.record.as_ref().is_none_or(|(_, known)| *known < revision) {
+                    details.record = Some((record, revision));
+                }
+            }),
         });
     }
 
     /// Forgets the record of a name, unless it was written again later.
-    pub(super) fn delete_record(&mut self, name: Name, revision: u64) {
-        self.change(name, |named| {
-            named.record.take_if(|(_, known)| *known < revision);
-        });
+    pub(super) fn delete_record(&mut self, (of, name): Name, revision: u64) {
+        let forget = |details: &mut Details| {
+            details.record.take_if(|(_, known)| *known < revision);
+        };
+        self.change(of, &name, |named| Details::change(named, forget));
     }
 
     /// Notes what a snapshot calls itself; returns the text to share.
-    pub(super) fn add(&mut self, snapshot: &SnapshotRecord) -> Arc<str> {
-        self.change(name_of(snapshot), |named| {
-            named.snapshots.insert(snapshot.id);
+    pub(super) fn add(&mut self, snapshot: &SnapshotOutline) -> Arc<str> {
+        let id = snapshot.id;
+        let add = |details: &mut Details| {
+            details.snapshots.insert(id);
+        };
+        self.change(snapshot.organization, &snapshot.name, |named| match named {
+            Some(Named::Ahead(holder, revision)) if holder == id => {
+                Some(Named::Plain(holder, revision))
+            }
+            named => Details::change(named, add),
         })
     }
 
-    pub(super) fn remove(&mut self, snapshot: &SnapshotRecord) {
-        self.change(name_of(snapshot), |named| {
-            named.snapshots.remove(&snapshot.id);
-        });
+    pub(super) fn remove(&mut self, snapshot: &SnapshotOutline) {
+        let remove = |details: &mut Details| {
+            details.snapshots.remove(&snapshot.id);
+        };
+        let (of, name) = (snapshot.organization, &snapshot.name);
+        self.change(of, name, |named| Details::change(named, remove));
     }
 
     fn get(&self, organization: &OrganizationId, name: &str) -> Option<&Named> {
@@ -131,32 +180,30 @@ impl Names {
     }
 
     /// Changes what is known of a name; returns its text as it is kept here.
-    fn change(&mut self, name: Name, change: impl FnOnce(&mut Details)) -> Arc<str> {
-        let names = self.all.entry(name.0).or_default();
-        let mut place = match names.entry(Arc::from(&*name.1)) {
-            Slot::Occupied(place) => place,
-            Slot::Vacant(place) => place.insert_entry(Named::Special(Box::default())),
+    fn change(
+        &mut self,
+        of: OrganizationId,
+        name: &str,
+        change: impl FnOnce(Option<Named>) -> Option<Named>,
+    ) -> Arc<str> {
+        let names = self.all.entry(of).or_default();
+        let (text, before) = match names.remove_entry(name) {
+            Some((text, named)) => (text, Some(named)),
+            None => (Arc::from(name), None),
         };
-        let text = place.key().clone();
-        let before = place.insert(Named::Special(Box::default()));
-        let was_plain = matches!(before, Named::Plain(..));
-        let mut details = before.into_details();
-        change(&mut details);
-        if details.record.is_none() && details.snapshots.is_empty() {
-            place.remove();
-            if names.is_empty() {
-                self.all.remove(&name.0);
-            }
-            self.special.remove(&name);
-            return text;
+        let was_special = before.as_ref().is_some_and(Named::is_special);
+        let after = change(before);
+        let is_special = after.as_ref().is_some_and(Named::is_special);
+        if let Some(named) = after {
+            names.insert(text.clone(), named);
+        } else if names.is_empty() {
+            self.all.remove(&of);
         }
-        let named = Named::from(details);
-        let is_plain = matches!(named, Named::Plain(..));
-        place.insert(named);
-        if !is_plain {
-            self.special.insert(name);
-        } else if !was_plain {
-            self.special.remove(&name);
+        match (was_special, is_special) {
+            _ if self.loading => {}
+            (false, true) => drop(self.special.insert((of, name.to_owned()))),
+            (true, false) => drop(self.special.remove(&(of, name.to_owned()))),
+            (false, false) | (true, true) => {}
         }
         text
     }
@@ -242,8 +289,8 @@ impl Records {
     pub fn in_use(&self, (organization, name): &Name) -> usize {
         let named = self.names.get(organization, name);
         let snapshots = named.into_iter().flat_map(Named::snapshots);
-        let states = snapshots.filter_map(|id| self.snapshots.get(&id));
-        states.filter(|entry| usage::is_in_use(&entry.value.state)).count()
+        let outlines = snapshots.filter_map(|id| self.snapshots.outline(&id));
+        outlines.filter(|outline| usage::is_in_use(outline.state.stage)).count()
     }
 
     /// Names of snapshots that are not there.

@@ -11,11 +11,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use slipway_domain::SnapshotId;
-use slipway_domain::snapshot::{SnapshotRecord, SnapshotState};
+use slipway_domain::snapshot::SnapshotRecord;
+use slipway_domain::{JobId, OrganizationId, SnapshotId};
+use slipway_oci::Digest;
 
 use super::needle::Needle;
+use super::outline::{SnapshotOutline, SnapshotStage, StateOutline};
 use crate::view::ranked::Ranked;
+
+/// So many are sorted faster than a thread starts.
+const FEW: usize = 10_000;
 
 /// Newest first: ids are of version 7, so they sort by age.
 type Newest = Reverse<SnapshotId>;
@@ -66,47 +71,50 @@ fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-/// What is known of a snapshot here. Times are in microseconds.
+/// What a snapshot is found by. Times are in microseconds.
 #[derive(Debug)]
 pub(super) struct Line {
-    id: SnapshotId,
+    pub(super) id: SnapshotId,
+    pub(super) organization: OrganizationId,
+    pub(super) job: JobId,
+    pub(super) stage: SnapshotStage,
+    pub(super) general: bool,
+    pub(super) region: u16,
+    /// The beginning of its image's digest.
+    pub(super) image: Option<u64>,
     name: Arc<str>,
-    state: u8,
-    region: u16,
     created: i64,
     used: Option<i64>,
-    /// When it was last of use, if it is active and its owner's alone.
-    of_use: Option<i64>,
 }
 
 impl Line {
-    pub(super) fn new(record: &SnapshotRecord, name: Arc<str>, region: u16) -> Self {
-        let is_active = matches!(record.state, SnapshotState::Active { .. });
+    pub(super) fn new(outline: &SnapshotOutline, name: Arc<str>, region: u16) -> Self {
+        let StateOutline { stage, image } = outline.state;
         Self {
-            id: record.id,
-            name,
-            state: state_number(record.state.name()),
+            id: outline.id,
+            organization: outline.organization,
+            job: outline.job,
+            stage,
+            general: outline.general,
             region,
-            created: micros(record.created_at),
-            used: record.last_used_at.map(micros),
-            of_use: (is_active && !record.general).then(|| micros(record.last_of_use())),
+            image: image.as_ref().map(beginning),
+            name,
+            created: micros(outline.created_at),
+            used: outline.last_used_at.map(micros),
         }
+    }
+
+    /// When it was last of use, if it is active and its owner's alone.
+    fn of_use(&self) -> Option<i64> {
+        let is_own = self.stage == SnapshotStage::Active && !self.general;
+        is_own.then(|| self.used.map_or(self.created, |used| used.max(self.created)))
     }
 }
 
-/// A number that sorts as the name of the state does.
-fn state_number(name: &str) -> u8 {
-    const STATES: [&str; 8] = [
-        "active",
-        "build_failed",
-        "building",
-        "error",
-        "inactive",
-        "pending",
-        "pulling",
-        "removing",
-    ];
-    STATES.partition_point(|state| *state < name) as u8
+/// Enough of a digest to leave few that begin alike.
+pub(super) fn beginning(digest: &Digest) -> u64 {
+    let bytes = digest.as_bytes().first_chunk().expect("digests have at least 32 bytes");
+    u64::from_be_bytes(*bytes)
 }
 
 /// One organization's snapshots, sorted.
@@ -114,23 +122,57 @@ fn state_number(name: &str) -> u8 {
 pub(super) struct Orders {
     names: Ranked<(Arc<str>, Newest)>,
     /// With the region, which is the same as long as there is the snapshot.
-    states: Ranked<(u8, Newest, [u8; 2])>,
+    states: Ranked<(SnapshotStage, Newest, [u8; 2])>,
     created: Ranked<(i64, Newest)>,
     used: Ranked<(i64, Newest)>,
     unused: Ranked<Newest>,
     of_use: Ranked<(i64, SnapshotId)>,
 }
 
+fn names(lines: &[&Line]) -> Ranked<(Arc<str>, Newest)> {
+    lines.iter().map(|line| (line.name.clone(), Reverse(line.id))).collect()
+}
+
 impl Orders {
+    /// All at once. The names of very many are sorted beside the rest: comparing them
+    /// takes as long as all of that.
+    pub(super) fn of(lines: &[&Line]) -> Self {
+        if lines.len() < FEW {
+            return Self { names: names(lines), ..Self::but_names(lines) };
+        }
+        std::thread::scope(|scope| {
+            let names = scope.spawn(|| names(lines));
+            let orders = Self::but_names(lines);
+            match names.join() {
+                Ok(names) => Self { names, ..orders },
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn but_names(lines: &[&Line]) -> Self {
+        let newest = |line: &Line| Reverse(line.id);
+        let state = |line: &&Line| (line.stage, newest(line), line.region.to_ne_bytes());
+        let unused = lines.iter().filter(|line| line.used.is_none());
+        Self {
+            names: Ranked::default(),
+            states: lines.iter().map(state).collect(),
+            created: lines.iter().map(|line| (line.created, newest(line))).collect(),
+            used: lines.iter().filter_map(|line| Some((line.used?, newest(line)))).collect(),
+            unused: unused.map(|line| newest(line)).collect(),
+            of_use: lines.iter().filter_map(|line| Some((line.of_use()?, line.id))).collect(),
+        }
+    }
+
     pub(super) fn add(&mut self, line: Line) {
         let newest = Reverse(line.id);
-        self.states.insert((line.state, newest, line.region.to_ne_bytes()));
+        self.states.insert((line.stage, newest, line.region.to_ne_bytes()));
         self.created.insert((line.created, newest));
         match line.used {
             Some(used) => self.used.insert((used, newest)),
             None => self.unused.insert(newest),
         }
-        if let Some(of_use) = line.of_use {
+        if let Some(of_use) = line.of_use() {
             self.of_use.insert((of_use, line.id));
         }
         self.names.insert((line.name, newest));
@@ -138,13 +180,13 @@ impl Orders {
 
     pub(super) fn remove(&mut self, line: Line) {
         let newest = Reverse(line.id);
-        self.states.remove(&(line.state, newest, line.region.to_ne_bytes()));
+        self.states.remove(&(line.stage, newest, line.region.to_ne_bytes()));
         self.created.remove(&(line.created, newest));
         match line.used {
             Some(used) => self.used.remove(&(used, newest)),
             None => self.unused.remove(&newest),
         }
-        if let Some(of_use) = line.of_use {
+        if let Some(of_use) = line.of_use() {
             self.of_use.remove(&(of_use, line.id));
         }
         self.names.remove(&(line.name, newest));

@@ -17,8 +17,10 @@ use slipway_domain::snapshot::SnapshotRecord;
 use slipway_domain::{JobId, OrganizationId, Region, SnapshotId};
 use slipway_oci::Digest;
 
+use super::loading::Journal;
 use super::needle::Needle;
-use super::orders::{Line, Order, Orders};
+use super::orders::{Line, Order, Orders, beginning};
+use super::outline::{JobOutline, JobStage, SnapshotOutline};
 use super::{Entry, Records};
 use crate::view::ranked::Ranked;
 
@@ -69,9 +71,9 @@ pub struct Jobs<'a> {
 
 /// A job as far as a list is filtered by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct JobLine {
-    id: JobId,
-    state: u8,
+pub(super) struct JobLine {
+    pub(super) id: JobId,
+    stage: JobStage,
     region: [u8; 2],
 }
 
@@ -90,67 +92,90 @@ pub(super) struct Index {
     own: HashMap<OrganizationId, Own>,
     /// Snapshots with an image, by the beginning of its digest.
     images: Ranked<(u64, SnapshotId)>,
-    /// Regions and names of job states by number; few.
+    /// Regions by number; few.
     regions: Vec<Region>,
-    states: Vec<&'static str>,
-}
-
-/// The number of `wanted`, which it gets if it has none.
-fn number<T: Clone + PartialEq>(known: &mut Vec<T>, wanted: &T) -> usize {
-    let found = known.iter().position(|one| one == wanted);
-    found.unwrap_or_else(|| {
-        known.push(wanted.clone());
-        known.len() - 1
-    })
 }
 
 impl Index {
+    /// The number of a region, which it gets if it has none.
     fn region(&mut self, region: &Region) -> u16 {
-        let number = number(&mut self.regions, region);
+        let found = self.regions.iter().position(|known| known == region);
+        let number = found.unwrap_or_else(|| {
+            self.regions.push(region.clone());
+            self.regions.len() - 1
+        });
         u16::try_from(number).expect("there are fewer regions than two bytes can count")
     }
 
-    fn job_line(&mut self, job: &JobRecord) -> JobLine {
-        let region = self.region(&job.region).to_ne_bytes();
-        let state = number(&mut self.states, &job.state.name());
-        let state = u8::try_from(state).expect("jobs have a handful of states");
-        JobLine { id: job.id, state, region }
+    /// What a snapshot is found by.
+    pub(super) fn line(&mut self, snapshot: &SnapshotOutline, name: Arc<str>) -> Line {
+        let region = self.region(&snapshot.region);
+        Line::new(snapshot, name, region)
     }
 
-    pub(super) fn add_snapshot(&mut self, record: &SnapshotRecord, name: Arc<str>) {
-        let region = self.region(&record.region);
-        let own = self.own.entry(record.organization).or_default();
-        own.snapshots.add(Line::new(record, name, region));
-        *own.regions.entry(region).or_default() += 1;
-        if let Some(image) = record.state.image() {
-            self.images.insert((beginning(&image.digest), record.id));
+    /// What a job is found by.
+    pub(super) fn job_line(&mut self, job: &JobOutline) -> JobLine {
+        JobLine { id: job.id, stage: job.stage, region: self.region(&job.region).to_ne_bytes() }
+    }
+
+    /// Takes in very many jobs at once, where there are none yet.
+    pub(super) fn fill_jobs(&mut self, jobs: &Journal<(OrganizationId, JobLine)>) {
+        let mut all: HashMap<OrganizationId, Vec<JobLine>> = HashMap::new();
+        for (of, line) in jobs.iter() {
+            all.entry(*of).or_default().push(*line);
+        }
+        for (of, lines) in all {
+            self.own.entry(of).or_default().jobs = lines.into_iter().collect();
         }
     }
 
-    pub(super) fn remove_snapshot(&mut self, record: &SnapshotRecord) {
-        let region = self.region(&record.region);
-        if let Some(image) = record.state.image() {
-            self.images.remove(&(beginning(&image.digest), record.id));
+    /// Takes in very many snapshots at once, where there are none yet.
+    pub(super) fn fill_snapshots(&mut self, snapshots: &Journal<Line>) {
+        self.images = snapshots.iter().filter_map(|line| Some((line.image?, line.id))).collect();
+        let mut all: HashMap<OrganizationId, Vec<&Line>> = HashMap::new();
+        for line in snapshots.iter() {
+            all.entry(line.organization).or_default().push(line);
         }
-        let Some(own) = self.own.get_mut(&record.organization) else { return };
-        own.snapshots.remove(Line::new(record, Arc::from(&*record.name), region));
-        if let Some(count) = own.regions.get_mut(&region) {
+        for (of, lines) in all {
+            let own = self.own.entry(of).or_default();
+            for line in &lines {
+                *own.regions.entry(line.region).or_default() += 1;
+            }
+            own.snapshots = Orders::of(&lines);
+        }
+    }
+
+    pub(super) fn add_snapshot(&mut self, line: Line) {
+        if let Some(image) = line.image {
+            self.images.insert((image, line.id));
+        }
+        let own = self.own.entry(line.organization).or_default();
+        *own.regions.entry(line.region).or_default() += 1;
+        own.snapshots.add(line);
+    }
+
+    pub(super) fn remove_snapshot(&mut self, line: Line) {
+        if let Some(image) = line.image {
+            self.images.remove(&(image, line.id));
+        }
+        let organization = line.organization;
+        let Some(own) = self.own.get_mut(&organization) else { return };
+        if let Some(count) = own.regions.get_mut(&line.region) {
             *count -= 1;
         }
         own.regions.retain(|_, count| *count > 0);
-        self.drop_if_empty(&record.organization);
+        own.snapshots.remove(line);
+        self.drop_if_empty(&organization);
     }
 
-    pub(super) fn add_job(&mut self, job: &JobRecord) {
-        let line = self.job_line(job);
-        self.own.entry(job.organization).or_default().jobs.insert(line);
+    pub(super) fn add_job(&mut self, of: OrganizationId, line: JobLine) {
+        self.own.entry(of).or_default().jobs.insert(line);
     }
 
-    pub(super) fn remove_job(&mut self, job: &JobRecord) {
-        let line = self.job_line(job);
-        let Some(own) = self.own.get_mut(&job.organization) else { return };
-        own.jobs.remove(&line);
-        self.drop_if_empty(&job.organization);
+    pub(super) fn remove_job(&mut self, of: &OrganizationId, line: &JobLine) {
+        let Some(own) = self.own.get_mut(of) else { return };
+        own.jobs.remove(line);
+        self.drop_if_empty(of);
     }
 
     fn drop_if_empty(&mut self, organization: &OrganizationId) {
@@ -159,12 +184,6 @@ impl Index {
             self.own.remove(organization);
         }
     }
-}
-
-/// Enough of a digest to leave few that begin alike.
-fn beginning(digest: &Digest) -> u64 {
-    let bytes = digest.as_bytes().first_chunk().expect("digests have at least 32 bytes");
-    u64::from_be_bytes(*bytes)
 }
 
 impl Records {
@@ -246,11 +265,10 @@ impl Records {
     ) -> Vec<Arc<JobRecord>> {
         let Some(own) = self.index.own.get(organization) else { return vec![] };
         let end = which.after.map_or(own.jobs.len(), |after| own.jobs.rank(|job| job.id < after));
-        let state = |job: &JobLine| self.index.states.get(usize::from(job.state));
         let region =
             |job: &JobLine| self.index.regions.get(usize::from(u16::from_ne_bytes(job.region)));
         let fits = own.jobs.down_from(end).filter(|job| {
-            which.state.is_none_or(|wanted| state(job).is_some_and(|state| *state == wanted))
+            which.state.is_none_or(|wanted| job.stage.name() == wanted)
                 && which
                     .region
                     .is_none_or(|wanted| region(job).is_some_and(|r| r.as_str() == wanted))

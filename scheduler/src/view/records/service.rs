@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::{Class, OrganizationId, Region};
+
+use super::outline::{JobOutline, JobStage};
 
 /// How much the latest job weighs in the mean.
 const LATEST: f64 = 0.2;
@@ -42,7 +43,7 @@ impl Service {
     }
 
     /// A job changed, came or went.
-    pub(super) fn changed(&mut self, before: Option<&JobRecord>, after: Option<&JobRecord>) {
+    pub(super) fn changed(&mut self, before: Option<&JobOutline>, after: Option<&JobOutline>) {
         if let Some(job) = before.filter(|job| is_running(job)) {
             self.count(job, |count| *count = count.saturating_sub(1));
         }
@@ -58,7 +59,7 @@ impl Service {
         }
     }
 
-    fn count(&mut self, job: &JobRecord, change: fn(&mut usize)) {
+    fn count(&mut self, job: &JobOutline, change: fn(&mut usize)) {
         change_in(entry(&mut self.queues, &job.region), &job.class, change);
         change_in(&mut self.organizations, &job.organization, change);
     }
@@ -81,16 +82,16 @@ fn change_in<K: Clone + Eq + Hash>(all: &mut HashMap<K, usize>, of: &K, change: 
     }
 }
 
-const fn is_running(job: &JobRecord) -> bool {
-    matches!(job.state, JobState::Running { .. })
+const fn is_running(job: &JobOutline) -> bool {
+    matches!(job.stage, JobStage::Running)
 }
 
 /// How long the last attempt of a job took that made an image, or could not for its
 /// own fault.
-fn took(job: &JobRecord) -> Option<f64> {
-    if !matches!(job.state, JobState::Succeeded { .. } | JobState::Failed { .. }) {
+fn took(job: &JobOutline) -> Option<f64> {
+    if !matches!(job.stage, JobStage::Succeeded | JobStage::Failed) {
         return None;
     }
-    let last = job.attempts.last()?;
-    Some(last.ended_at?.duration_since(last.started_at?).as_secs_f64().max(0.0))
+    let (started, ended) = job.last?;
+    Some(ended.duration_since(started).as_secs_f64().max(0.0))
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 
-fn job(n: u128) -> JobRecord {
+pub(super) fn job(n: u128) -> JobRecord {
     let uuid = Uuid::from_u128(n);
     let new = NewJob {
         id: JobId::from_uuid(uuid),
@@ -22,7 +22,7 @@ fn job(n: u128) -> JobRecord {
 }
 
 fn put(value: Value) -> Watched {
-    Watched::Put(Box::new(value.prepare(&Packers::default())))
+    Watched::Put(Box::new(value.into()))
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn an_older_revision_never_replaces_a_newer_one() {
     assert!(records.job(&newer.id).is_some());
 }
 
-fn snapshot(n: u128, job: u128) -> SnapshotRecord {
+pub(super) fn snapshot(n: u128, job: u128) -> SnapshotRecord {
     let source = slipway_domain::spec::JobSpec::Pull(slipway_domain::spec::PullSpec {
         image: "python:3.12".into(),
         platform: "linux/amd64".into(),
@@ -108,6 +108,39 @@ fn what_lacks_its_counterpart_is_debris_until_the_counterpart_comes() {
     records.watched(put(name), 6);
     records.watched(Watched::Deleted(Key::Name(name_of(&lone))), 7);
     assert_eq!(records.debris(), []);
+}
+
+#[test]
+fn names_that_came_while_records_were_loaded_are_as_if_they_had_come_later() {
+    let (whole, lone, gone) = (snapshot(1, 7), snapshot(2, 8), snapshot(3, 9));
+    let changes = || {
+        let name = |of: &SnapshotRecord| put(Value::Name(name_of(of), NameRecord::new(of.id)));
+        [
+            name(&whole),
+            put(Value::Snapshot(whole.clone())),
+            put(Value::Snapshot(lone.clone())),
+            name(&gone),
+            put(Value::Snapshot(gone.clone())),
+            Watched::Deleted(Key::Snapshot(gone.id)),
+        ]
+    };
+    let (mut loaded, mut followed) = (Records::loading(), Records::default());
+    for (revision, change) in (1..).zip(changes()) {
+        loaded.watched(change, revision);
+    }
+    for (revision, change) in (1..).zip(changes()) {
+        followed.watched(change, revision);
+    }
+    loaded.complete();
+    for records in [&loaded, &followed] {
+        assert_eq!(records.unsettled_names(), [name_of(&lone)]);
+        let debris = records.debris();
+        assert!(debris.contains(&Debris::Name(gone.id, name_of(&gone))), "{debris:?}");
+        assert_eq!(debris.len(), 3, "{debris:?}");
+        assert_eq!(records.usage(&whole.organization).unwrap().in_use(), 2);
+        assert_eq!(records.waiting().count(), 2);
+        assert_eq!(records.find(&whole.organization, "s1").unwrap().value.id, whole.id);
+    }
 }
 
 #[test]

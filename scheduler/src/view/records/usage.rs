@@ -1,35 +1,42 @@
 //! How many snapshots of which state an organization has, without counting.
 
-use slipway_domain::snapshot::SnapshotState;
-
-/// States that count against a quota, by their names.
-const IN_USE: [&str; 4] = ["pending", "building", "pulling", "active"];
+use super::outline::SnapshotStage;
 
 /// Whether a snapshot in this state counts against the quota.
-pub(super) fn is_in_use(state: &SnapshotState) -> bool {
-    IN_USE.contains(&state.name())
+pub(super) const fn is_in_use(stage: SnapshotStage) -> bool {
+    match stage {
+        SnapshotStage::Pending
+        | SnapshotStage::Building
+        | SnapshotStage::Pulling
+        | SnapshotStage::Active => true,
+        SnapshotStage::Inactive
+        | SnapshotStage::BuildFailed
+        | SnapshotStage::Error
+        | SnapshotStage::Removing => false,
+    }
 }
 
 /// Counts by state. Only states that are there take room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Usage(Vec<(&'static str, usize)>);
+pub struct Usage(Vec<(SnapshotStage, usize)>);
 
 impl Usage {
     /// Snapshots that count against the quota.
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.0.iter().filter(|(state, _)| IN_USE.contains(state)).map(|(_, count)| count).sum()
+        let in_use = self.0.iter().filter(|(stage, _)| is_in_use(*stage));
+        in_use.map(|(_, count)| count).sum()
     }
 
-    pub(super) fn add(&mut self, state: &SnapshotState) {
-        match self.0.iter_mut().find(|(name, _)| *name == state.name()) {
+    pub(super) fn add(&mut self, stage: SnapshotStage) {
+        match self.0.iter_mut().find(|(known, _)| *known == stage) {
             Some((_, count)) => *count += 1,
-            None => self.0.push((state.name(), 1)),
+            None => self.0.push((stage, 1)),
         }
     }
 
-    pub(super) fn take(&mut self, state: &SnapshotState) {
-        if let Some((_, count)) = self.0.iter_mut().find(|(name, _)| *name == state.name()) {
+    pub(super) fn take(&mut self, stage: SnapshotStage) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == stage) {
             *count = count.saturating_sub(1);
         }
         self.0.retain(|(_, count)| *count > 0);

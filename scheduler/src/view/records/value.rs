@@ -69,16 +69,26 @@ pub enum Ready {
     Name(Name, NameRecord),
 }
 
-impl Value {
-    /// Does what needs no look at other records.
-    #[must_use]
-    pub fn prepare(self, packers: &Packers) -> Ready {
-        match self {
-            Self::Snapshot(record) => {
-                Ready::Snapshot(Prepared::new(record, packers.snapshots.as_ref()))
-            }
-            Self::Job(record) => Ready::Job(Prepared::new(record, packers.jobs.as_ref())),
-            Self::Name(name, record) => Ready::Name(name, record),
+impl Ready {
+    /// Reads the value under a key, and packs it if it is to be.
+    ///
+    /// # Errors
+    /// It is none, or of a newer version in a form unknown here.
+    pub fn read(key: Key, json: &[u8], packers: &Packers) -> serde_json::Result<Self> {
+        Ok(match key {
+            Key::Snapshot(_) => Self::Snapshot(Prepared::read(json, packers.snapshots.as_ref())?),
+            Key::Job(_) => Self::Job(Prepared::read(json, packers.jobs.as_ref())?),
+            Key::Name(name) => Self::Name(name, serde_json::from_slice(json)?),
+        })
+    }
+}
+
+impl From<Value> for Ready {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Snapshot(record) => Self::Snapshot(Prepared::new(record)),
+            Value::Job(record) => Self::Job(Prepared::new(record)),
+            Value::Name(name, record) => Self::Name(name, record),
         }
     }
 }

@@ -70,6 +70,12 @@ impl NameRecord {
         self.holder
     }
 
+    /// Whether nobody is to replace the holder.
+    #[must_use]
+    pub const fn is_lone(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The holder, then those that are to replace it.
     pub fn members(&self) -> impl Iterator<Item = SnapshotId> {
         std::iter::once(self.holder).chain(self.waiting.iter().copied())

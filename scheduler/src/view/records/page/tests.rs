@@ -11,7 +11,7 @@ use slipway_domain::snapshot::{NewSnapshot, SnapshotState, inactivity};
 use slipway_domain::spec::{JobKind, JobSpec, PullSpec, Resources};
 use uuid::Uuid;
 
-use super::super::{Key, Packers, SortKey, Value, Watched};
+use super::super::{Key, SortKey, Value, Watched};
 use super::*;
 
 fn organization(n: u128) -> OrganizationId {
@@ -88,21 +88,27 @@ enum Change {
     Delete(SnapshotId),
 }
 
-fn changes() -> impl Strategy<Value = Vec<Change>> {
+/// Changes, and how many of them come while records are loaded.
+fn changes() -> impl Strategy<Value = (Vec<Change>, usize)> {
     let put = snapshots().prop_map(|record| Change::Put(Box::new(record)));
     let delete =
         (1..160_u128).prop_map(|id| Change::Delete(SnapshotId::from_uuid(Uuid::from_u128(id))));
-    prop::collection::vec(prop_oneof![5 => put, 1 => delete], 0..900)
+    (prop::collection::vec(prop_oneof![5 => put, 1 => delete], 0..900), 0..900_usize)
 }
 
-/// Records after `changes`, and what they are by a naive map.
-fn changed(changes: Vec<Change>) -> (Records, BTreeMap<SnapshotId, SnapshotRecord>) {
-    let (mut records, mut naive) = (Records::default(), BTreeMap::new());
+/// Records after changes, and what they are by a naive map.
+fn changed(
+    (changes, loaded): (Vec<Change>, usize),
+) -> (Records, BTreeMap<SnapshotId, SnapshotRecord>) {
+    let (mut records, mut naive) = (Records::loading(), BTreeMap::new());
     for (revision, change) in (1..).zip(changes) {
+        if revision > loaded as u64 {
+            records.complete();
+        }
         let change = match change {
             Change::Put(record) => {
                 naive.insert(record.id, (*record).clone());
-                Watched::Put(Box::new(Value::Snapshot(*record).prepare(&Packers::default())))
+                Watched::Put(Box::new(Value::Snapshot(*record).into()))
             }
             Change::Delete(id) => {
                 naive.remove(&id);
@@ -111,6 +117,7 @@ fn changed(changes: Vec<Change>) -> (Records, BTreeMap<SnapshotId, SnapshotRecor
         };
         records.watched(change, revision);
     }
+    records.complete();
     (records, naive)
 }
 
@@ -208,10 +215,15 @@ fn job(n: u128, event: Option<JobEvent>) -> JobRecord {
 
 #[test]
 fn jobs_are_listed_newest_first_and_by_state_and_region() {
-    let mut records = Records::default();
+    // The first come while records are loaded, and one of them twice.
+    let mut records = Records::loading();
+    records.put(Value::Job(job(6, None)), 1);
     for n in 1..=9_u128 {
+        if n == 8 {
+            records.complete();
+        }
         let event = (n % 3 == 0).then_some(JobEvent::Cancel);
-        records.put(Value::Job(job(n, event)), n as u64);
+        records.put(Value::Job(job(n, event)), 1 + n as u64);
     }
     let ids = |records: &Records, after: Option<u128>, state, region, limit| -> Vec<u128> {
         let after = after.map(|n| JobId::from_uuid(Uuid::from_u128(n)));
