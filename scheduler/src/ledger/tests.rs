@@ -86,6 +86,13 @@ impl Replica {
         }
     }
 
+    /// Waits until the view shows something.
+    async fn sees(&self, what: &str, probe: impl Fn() -> bool) {
+        let mut changes = self.view.changes();
+        let seen = tokio::time::timeout(Duration::from_secs(60), changes.wait_for(|_| probe()));
+        seen.await.unwrap_or_else(|_| panic!("{what}")).unwrap();
+    }
+
     /// The next announcement, if there is one.
     pub(crate) fn announced(&self) -> Option<JobId> {
         self.work.lock().unwrap().try_recv().ok()
@@ -158,17 +165,6 @@ pub(crate) fn published() -> JobEvent {
     JobEvent::Published { attempt: attempt(), worker: "w1".parse().unwrap(), image: image() }
 }
 
-async fn eventually(what: &str, probe: impl Fn() -> bool) {
-    let looking = async {
-        while !probe() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), looking)
-        .await
-        .unwrap_or_else(|_| panic!("{what}"));
-}
-
 #[tokio::test]
 async fn a_move_whose_snapshot_was_not_told_is_finished_by_the_next_scheduler() {
     let (_server, bus) = start().await;
@@ -212,11 +208,11 @@ async fn a_job_goes_on_while_one_snapshot_wants_it() {
     only.ledger.take_name(&second, Naming::Take).await.unwrap();
     let key = keys::snapshot(&second.organization, &second.id);
     only.ledger.records.create(&key, &second, None).await.unwrap();
-    eventually("both stand on it", || only.view.records().followers(job.id).count() == 2).await;
+    only.sees("both stand on it", || only.view.records().followers(job.id).count() == 2).await;
     only.ledger.remove(first.id).await.unwrap();
     assert_eq!(only.job_state(job.id), Some("queued"));
     only.repair().await;
-    eventually("the first is gone", || only.state(first.id).is_none()).await;
+    only.sees("the first is gone", || only.state(first.id).is_none()).await;
     only.ledger.move_job(job.id, started()).await.unwrap();
     assert_eq!(only.state(second.id), Some("pulling"));
     only.ledger.remove(second.id).await.unwrap();

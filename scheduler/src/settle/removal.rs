@@ -2,7 +2,7 @@
 
 use slipway_blobstore::{ObjectKey, Store};
 use slipway_domain::JobId;
-use slipway_domain::job::{JobRecord, JobState, LogState};
+use slipway_domain::job::{JobRecord, JobState};
 use slipway_domain::snapshot::SnapshotRecord;
 
 use super::{Error, Settler};
@@ -48,7 +48,6 @@ impl Settler {
         records.job(&id).is_some_and(|job| {
             let snapshot = records.snapshot(&job.value.snapshot);
             job.value.state.is_over()
-                && job.value.log == LogState::Archived
                 && snapshot.is_some_and(|snapshot| snapshot.value.job != id)
                 && records.followers(id).next().is_none()
         })

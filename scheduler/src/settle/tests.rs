@@ -98,6 +98,28 @@ async fn logs_are_archived_whole_and_purged_however_long_they_are_and_whoever_wr
 }
 
 #[tokio::test]
+async fn a_job_of_the_past_goes_even_if_its_log_was_not_archived_in_time() {
+    let (_server, bus) = start().await;
+    let (only, folder) = (replica(&bus).await, tempfile::tempdir().unwrap());
+    let settler = settler(&bus, &only, &folder);
+    let (snapshot, job) = new("a");
+    only.ledger.create(&snapshot, &job, Naming::Take).await.unwrap();
+    chunk(&bus, &job, "w1", 1).await;
+    only.ledger.move_job(job.id, published()).await.unwrap();
+    assert!(!settler.is_past(job.id));
+    only.ledger.deactivate(snapshot.id, |_| true).await.unwrap();
+    let rests = only.view.records().snapshot(&snapshot.id).unwrap().value;
+    only.ledger.remake(&rests).await.unwrap();
+    assert!(matches!(settler.settle(job.id).await, Ok(Left::Closing)));
+    assert!(settler.close(job.id).await.is_ok());
+    let records = bus.bucket(&BucketName::Records);
+    assert_eq!(records.get(&keys::job(&job.id)).await.unwrap(), None);
+    assert_eq!(bus.logs().read_all(&job.region, job.id).await.unwrap(), []);
+    let next = only.view.records().snapshot(&snapshot.id).unwrap().value.job;
+    assert!(records.get(&keys::job(&next)).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn who_reads_the_end_of_a_log_finds_the_snapshot_as_it_says() {
     let (_server, bus) = start().await;
     let (a, late) = (replica(&bus).await, replica(&bus).await);

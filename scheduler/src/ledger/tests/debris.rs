@@ -12,7 +12,7 @@ async fn a_name_without_its_snapshot_is_given_up() {
     let taken = next.ledger.create(&snapshot, &job, Naming::Take).await.unwrap_err();
     assert!(matches!(taken, Error::NameTaken { .. }), "{taken}");
     next.repair().await;
-    eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
+    next.sees("the watch brings it", || next.view.records().debris().is_empty()).await;
     let (again, job) = new("a");
     next.ledger.create(&again, &job, Naming::Take).await.unwrap();
 }
@@ -43,7 +43,7 @@ async fn a_job_without_its_snapshot_is_dropped_and_its_name_free() {
     let next = replica(&bus).await;
     assert_eq!(next.view.records().debris().len(), 2);
     next.repair().await;
-    eventually("the watch brings it", || next.view.records().debris().is_empty()).await;
+    next.sees("the watch brings it", || next.view.records().debris().is_empty()).await;
     assert_eq!(next.job_state(job.id), None);
     let (again, job) = new("a");
     next.ledger.create(&again, &job, Naming::Take).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_removal_that_broke_off_is_finished_by_the_next_scheduler() {
     assert_eq!(next.job_state(job.id), Some("cancelled"));
     assert_eq!(next.state(snapshot.id), Some("removing"));
     next.repair().await;
-    eventually("all is gone", || {
+    next.sees("all is gone", || {
         next.state(snapshot.id).is_none() && next.job_state(job.id).is_none()
     })
     .await;

@@ -50,7 +50,7 @@ async fn the_name_moves_when_the_new_one_is_active_and_the_old_one_goes() {
     assert_eq!(only.state(old.id), Some("removing"));
     assert_eq!(stored_name(&bus).await, Some(NameRecord::new(next.id)));
     only.repair().await;
-    eventually("the old one is gone", || only.state(old.id).is_none()).await;
+    only.sees("the old one is gone", || only.state(old.id).is_none()).await;
     assert_eq!(stored_name(&bus).await, Some(NameRecord::new(next.id)));
 }
 
@@ -66,7 +66,7 @@ async fn the_name_stays_when_the_new_one_fails() {
     assert_eq!(only.state(next.id), Some("error"));
     only.ledger.remove(next.id).await.unwrap();
     only.repair().await;
-    eventually("it is gone", || only.state(next.id).is_none()).await;
+    only.sees("it is gone", || only.state(next.id).is_none()).await;
     assert_eq!(stored_name(&bus).await, Some(NameRecord::new(old.id)));
     assert_eq!(holder(&only), Some(old.id));
 }
@@ -94,10 +94,11 @@ async fn a_scheduler_that_dies_before_the_name_moved_has_it_moved_by_the_next() 
         third.ledger.settle_name(&name).await.unwrap();
     }
     third.repair().await;
-    eventually("only the last is left", || {
-        third.state(old.id).is_none() && third.state(next.id).is_none()
-    })
-    .await;
+    third
+        .sees("only the last is left", || {
+            third.state(old.id).is_none() && third.state(next.id).is_none()
+        })
+        .await;
     assert_eq!((holder(&third), third.state(last.id)), (Some(last.id), Some("active")));
 }
 
@@ -106,10 +107,10 @@ async fn of_two_replacements_the_later_request_wins_whoever_is_ready_first() {
     let (_server, bus) = start().await;
     let (a, b) = (replica(&bus).await, replica(&bus).await);
     let (old, (second, second_job)) = replacing(&a).await;
-    eventually("the other knows both", || b.state(second.id).is_some()).await;
+    b.sees("the other knows both", || b.state(second.id).is_some()).await;
     let (third, third_job) = new("a");
     b.ledger.create(&third, &third_job, Naming::Replace).await.unwrap();
-    eventually("both know all", || a.state(third.id).is_some()).await;
+    a.sees("both know all", || a.state(third.id).is_some()).await;
     b.ledger.apply(third_job.id, published()).await.unwrap();
     b.ledger.tell_all(third_job.id).await.unwrap();
     assert_eq!(holder(&b), Some(third.id));
@@ -119,7 +120,7 @@ async fn of_two_replacements_the_later_request_wins_whoever_is_ready_first() {
     a.ledger.move_job(second_job.id, published()).await.unwrap();
     let _ = a.ledger.tell_all(second_job.id).await;
     assert_eq!(stored_name(&bus).await, Some(NameRecord::new(third.id)));
-    eventually("the other knows it, too", || holder(&a) == Some(third.id)).await;
+    a.sees("the other knows it, too", || holder(&a) == Some(third.id)).await;
 }
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn a_name_that_is_deleted_goes_to_the_one_that_waits_for_it() {
     let (old, (next, job)) = replacing(&only).await;
     only.ledger.remove(old.id).await.unwrap();
     only.repair().await;
-    eventually("the old one is gone", || only.state(old.id).is_none()).await;
+    only.sees("the old one is gone", || only.state(old.id).is_none()).await;
     assert_eq!(stored_name(&bus).await, Some(NameRecord::new(next.id)));
     only.ledger.apply(job.id, published()).await.unwrap();
     only.ledger.tell_all(job.id).await.unwrap();

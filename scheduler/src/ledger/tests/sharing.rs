@@ -49,16 +49,17 @@ async fn fifty_requests_at_once_on_two_schedulers_make_one_job_and_all_become_ac
     let jobs: HashSet<JobId> = created.iter().map(|snapshot| snapshot.job).collect();
     assert_eq!(jobs.len(), 1);
     let job = created[0].job;
-    eventually("both know all", || {
-        [&a, &b].iter().all(|replica| replica.view.records().followers(job).count() == 50)
-    })
-    .await;
+    for replica in [&a, &b] {
+        replica.sees("all", || replica.view.records().followers(job).count() == 50).await;
+    }
     a.ledger.move_job(job, started()).await.unwrap();
     b.ledger.move_job(job, published()).await.unwrap();
     let all_active = |replica: &Replica| {
         created.iter().all(|snapshot| replica.state(snapshot.id) == Some("active"))
     };
-    eventually("all are active", || all_active(&a) && all_active(&b)).await;
+    for replica in [&a, &b] {
+        replica.sees("all are active", || all_active(replica)).await;
+    }
     assert_eq!(a.view.records().debris(), []);
 }
 
@@ -118,7 +119,7 @@ async fn only_the_last_sharer_cancels_even_if_its_scheduler_has_not_heard_of_the
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
     a.ledger.create(&first, &job, Naming::Take).await.unwrap();
-    eventually("it is known", || late.state(first.id).is_some()).await;
+    late.sees("it is known", || late.state(first.id).is_some()).await;
     late.watch.abort();
     let (second, other) = same("b");
     a.ledger.create(&second, &other, Naming::Take).await.unwrap();
@@ -151,9 +152,9 @@ async fn who_joins_while_the_last_one_leaves_gets_an_image_or_a_job() {
         assert_ne!(job.state, JobState::Cancelled, "it joined a job that was given up");
         // Who removes the last one knows that the other one goes, too. (Otherwise
         // it is the reconciler who cancels the job.)
-        eventually("both know", || b.state(first.id) == Some("removing")).await;
+        b.sees("both know", || b.state(first.id) == Some("removing")).await;
         b.ledger.remove(created.id).await.unwrap();
-        eventually("it is known to be cancelled", || a.job_state(created.job) == Some("cancelled"))
+        a.sees("it is known to be cancelled", || a.job_state(created.job) == Some("cancelled"))
             .await;
     }
 }
@@ -199,7 +200,7 @@ async fn whoever_ends_a_job_tells_a_sharer_of_whom_it_has_not_heard() {
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
     a.ledger.create(&first, &job, Naming::Take).await.unwrap();
-    eventually("it is known", || late.state(first.id).is_some()).await;
+    late.sees("it is known", || late.state(first.id).is_some()).await;
     late.watch.abort();
     let (second, other) = same("b");
     a.ledger.create(&second, &other, Naming::Take).await.unwrap();

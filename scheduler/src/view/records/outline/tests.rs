@@ -2,12 +2,10 @@
 use slipway_domain::attempt::{Attempt, AttemptNumber, Nonce};
 use slipway_domain::failure::{Failure, FailureKind};
 use slipway_domain::image::BuiltImage;
-use slipway_domain::job::NewJob;
-use slipway_domain::snapshot::NewSnapshot;
-use slipway_domain::spec::{JobKind, JobSpec, PullSpec, Resources};
 use uuid::Uuid;
 
 use super::*;
+use crate::view::records::tests;
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -61,36 +59,12 @@ fn job_states() -> [JobState; 6] {
 }
 
 fn snapshot(state: SnapshotState) -> SnapshotRecord {
-    let source = JobSpec::Pull(PullSpec {
-        image: "python:3.12".into(),
-        platform: "linux/amd64".into(),
-        max_size: 1,
-        entrypoint: None,
-    });
-    let new = NewSnapshot {
-        id: SnapshotId::from_uuid(Uuid::from_u128(1)),
-        organization: OrganizationId::from_uuid(Uuid::from_u128(2)),
-        name: "é \"x\"\n".into(),
-        region: "us".parse().unwrap(),
-        class: Class::Gpu,
-        resources: Resources::default(),
-        source,
-        job: JobId::from_uuid(Uuid::from_u128(3)),
-    };
-    SnapshotRecord { state, ..SnapshotRecord::new(new, time(5)) }
+    let (name, created_at) = ("é \"x\"\n".into(), time(5));
+    SnapshotRecord { name, class: Class::Gpu, created_at, state, ..tests::snapshot(1, 3) }
 }
 
 fn job(state: JobState) -> JobRecord {
-    let new = NewJob {
-        id: JobId::from_uuid(Uuid::from_u128(3)),
-        organization: OrganizationId::from_uuid(Uuid::from_u128(2)),
-        snapshot: SnapshotId::from_uuid(Uuid::from_u128(1)),
-        region: "us".parse().unwrap(),
-        class: Class::Gpu,
-        kind: JobKind::Pull,
-        trace: None,
-    };
-    JobRecord { state, ..JobRecord::new(new, time(5)) }
+    JobRecord { class: Class::Gpu, created_at: time(5), state, ..tests::job(3) }
 }
 
 fn of_json<T: for<'a> Deserialize<'a>>(record: &impl serde::Serialize) -> T {
