@@ -4,6 +4,7 @@ use slipway_bus::JobQueue;
 use slipway_bus::jobs::{Delivery, Puller};
 use slipway_domain::spec::JobKind;
 use slipway_domain::{AttemptNumber, Class, JobId};
+use slipway_testkit::NatsServer;
 use tokio::sync::oneshot;
 
 use super::{connect, eventually, job, region, soon, start};
@@ -21,6 +22,13 @@ async fn delivered(queue: &JobQueue) -> u64 {
     queue.pending(&region("us"), Class::Cpu).await.unwrap().delivered
 }
 
+/// How many messages a stream holds. What its consumers say is to come is counted a moment
+/// after a message was acknowledged; this is not.
+async fn messages(server: &NatsServer, stream: &str) -> u64 {
+    let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    raw.get_stream(stream).await.unwrap().cached_info().state.messages
+}
+
 #[tokio::test]
 async fn busy_worker_never_holds_a_second_job() {
     let (server, bus) = start().await;
@@ -32,6 +40,8 @@ async fn busy_worker_never_holds_a_second_job() {
     assert_eq!(*held.payload.as_ref().unwrap(), one);
     publish(&queue, "us", Class::Cpu, two).await;
     // The busy worker is not asked: only what it took is out, and nobody waits.
+    // What waits is counted a moment after it is stored.
+    eventually(async || queue.pending(&region("us"), Class::Cpu).await.unwrap().waiting == 1).await;
     let now = queue.pending(&region("us"), Class::Cpu).await.unwrap();
     assert_eq!((now.waiting, now.delivered, now.idle_slots), (1, 1, 0));
     let second = connect(&server).await.jobs().puller(&region("us"), Class::Cpu);
@@ -101,17 +111,17 @@ async fn purged_job_is_never_delivered() {
 
 #[tokio::test]
 async fn attempt_is_queued_once_however_often_it_is_published() {
-    let (_server, bus) = start().await;
+    let (server, bus) = start().await;
     let queue = bus.jobs();
     let job = job();
     for _ in 0..3 {
         publish(&queue, "us", Class::Cpu, job).await;
     }
-    assert_eq!(queue.pending(&region("us"), Class::Cpu).await.unwrap().waiting, 1);
+    assert_eq!(messages(&server, "JOBS_us").await, 1);
     let second = AttemptNumber::new(2);
     let us = region("us");
     queue.publish(&us, Class::Cpu, JobKind::Build, job, second, &job).await.unwrap();
-    assert_eq!(queue.pending(&us, Class::Cpu).await.unwrap().waiting, 2);
+    assert_eq!(messages(&server, "JOBS_us").await, 2);
 }
 
 #[tokio::test]
