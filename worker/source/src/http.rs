@@ -3,6 +3,8 @@
 //! Invariant: the authorization goes to the host that it is for. A redirect to
 //! another origin drops it for good, even if the way leads back.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -87,11 +89,16 @@ impl Http {
         let greeting = url("https", "")?;
         let probe = async {
             match self.client.get(greeting).send().await {
-                Ok(_) => true,
-                Err(error) => !error.is_connect(),
+                Ok(_) => Ok(true),
+                Err(error) if says_nothing(&error) => Err(error.without_url()),
+                Err(error) => Ok(!error.is_connect()),
             }
         };
-        let speaks_tls = self.speaks_tls.get_with(at.authority.clone(), probe).await;
+        let speaks_tls = self.speaks_tls.try_get_with(at.authority.clone(), probe).await;
+        let speaks_tls = speaks_tls.map_err(|error| Error::Unreachable {
+            host: at.name.clone(),
+            source: error.into(),
+        })?;
         url(if speaks_tls { "https" } else { "http" }, &path)
     }
 
@@ -178,6 +185,13 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// Without the URL: one that a redirect led to may be signed.
+/// Whether nobody answered, so that what they speak is still unknown.
+fn says_nothing(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&error| error.source());
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    error.is_timeout() || causes.filter_map(|error| error.downcast_ref()).any(is_refused)
+}
+
 pub(crate) fn unreachable(host: &str, error: reqwest::Error) -> Error {
     Error::Unreachable { host: host.to_owned(), source: error.without_url().into() }
 }

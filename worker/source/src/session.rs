@@ -44,8 +44,13 @@ impl Session {
         repository: RepositoryName,
         credential: Credential,
     ) -> Result<Self, Error> {
-        let base = http.base(at, &repository).await?;
-        let host = at.name.clone();
+        let (host, mut backoff) = (at.name.clone(), Backoff::new(http.config.retry));
+        let base = loop {
+            match http.base(at, &repository).await {
+                Ok(base) => break base,
+                Err(error) => wait(&host, &mut backoff, error).await?,
+            }
+        };
         Ok(Self { http, tokens, host, base, repository, credential, challenge: Mutex::default() })
     }
 
@@ -93,21 +98,9 @@ impl Session {
         }
     }
 
-    /// Waits after a failed try, or gives the failure back if it is final.
+    /// See [`wait`].
     pub(crate) async fn wait(&self, backoff: &mut Backoff, error: Error) -> Result<(), Error> {
-        if !error.is_retryable() {
-            return Err(error);
-        }
-        let Some(pause) = backoff.pause(error.retry_after()) else { return Err(error) };
-        tracing::info!(
-            registry = self.host,
-            tries = backoff.tries(),
-            pause_ms = pause.as_millis() as u64,
-            error = &error as &dyn std::error::Error,
-            "a request to a source registry is repeated"
-        );
-        tokio::time::sleep(pause).await;
-        Ok(())
+        wait(&self.host, backoff, error).await
     }
 
     /// One try, with a second one if the registry asks for credentials.
@@ -245,4 +238,21 @@ impl Session {
     pub(crate) fn reason_in(&self, bytes: &[u8]) -> Option<String> {
         reason::read(bytes).map(|reason| self.credential.redact(&reason))
     }
+}
+
+/// Waits after a failed try, or gives the failure back if it is final.
+async fn wait(host: &str, backoff: &mut Backoff, error: Error) -> Result<(), Error> {
+    if !error.is_retryable() {
+        return Err(error);
+    }
+    let Some(pause) = backoff.pause(error.retry_after()) else { return Err(error) };
+    tracing::info!(
+        registry = host,
+        tries = backoff.tries(),
+        pause_ms = pause.as_millis() as u64,
+        error = &error as &dyn std::error::Error,
+        "a request to a source registry is repeated"
+    );
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
