@@ -131,7 +131,7 @@ async fn clients_that_do_not_shake_hands_keep_nobody_waiting() {
     let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
     let url = format!("https://localhost:{}/v2/", address.port());
     let ping = client.get(url).bearer_auth("secret").send();
-    let ping = tokio::time::timeout(Duration::from_secs(5), ping).await.unwrap().unwrap();
+    let ping = tokio::time::timeout(Duration::from_secs(9), ping).await.unwrap().unwrap();
     assert_eq!(ping.status(), 200);
     let mut answer = Vec::new();
     // What comes is a TLS alert or nothing, and the end.

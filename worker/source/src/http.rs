@@ -95,10 +95,8 @@ impl Http {
             }
         };
         let speaks_tls = self.speaks_tls.try_get_with(at.authority.clone(), probe).await;
-        let speaks_tls = speaks_tls.map_err(|error| Error::Unreachable {
-            host: at.name.clone(),
-            source: error.into(),
-        })?;
+        let speaks_tls = speaks_tls
+            .map_err(|error| Error::Unreachable { host: at.name.clone(), source: error.into() })?;
         url(if speaks_tls { "https" } else { "http" }, &path)
     }
 

@@ -116,7 +116,7 @@ impl Bench {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     }
 
     /// Files of uploads that nobody finished.
