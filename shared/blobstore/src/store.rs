@@ -18,6 +18,7 @@ use slipway_oci::{Digest, Verifier};
 use url::Url;
 
 use crate::error::BoxError;
+use crate::writer::Upload;
 use crate::{ByteRange, Config, Error, Object, ObjectKey, Prefix, Writer};
 
 /// An object store: a local folder, an S3 bucket, or memory. Cheap to clone.
@@ -303,15 +304,21 @@ impl Store {
         self.backend.folder.as_deref()
     }
 
-    pub(crate) async fn begin(&self, key: &ObjectKey) -> Result<WriteMultipart, Error> {
+    /// Begins an upload; it is begun, and aborted, also if nobody waits for it any more:
+    /// a bucket may have made it already, and only the answer says how it is called.
+    pub(crate) async fn begin(&self, key: &ObjectKey) -> Result<Upload, Error> {
         let options = PutMultipartOptions {
             attributes: self.attributes(key),
             ..PutMultipartOptions::default()
         };
-        match self.backend.store.put_multipart_opts(&key.path(), options).await {
-            Ok(upload) => Ok(WriteMultipart::new_with_chunk_size(upload, self.backend.limits.part)),
-            Err(source) => Err(Error::sort("begin to write", key.to_string(), source)),
-        }
+        let (backend, named) = (self.backend.clone(), key.clone());
+        let begun = tokio::runtime::Handle::current().spawn(async move {
+            let upload = backend.store.put_multipart_opts(&named.path(), options).await?;
+            let parts = WriteMultipart::new_with_chunk_size(upload, backend.limits.part);
+            Ok(Upload::new(named, parts))
+        });
+        let begun = begun.await.unwrap_or_else(|error| Err(error.into()));
+        begun.map_err(|source| Error::sort("begin to write", key.to_string(), source))
     }
 
     /// Moves an object that is known to be complete and right.

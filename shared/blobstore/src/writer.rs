@@ -27,7 +27,7 @@ pub struct Writer {
     key: ObjectKey,
     /// What arrived before it was worth an upload.
     first: BytesMut,
-    upload: Option<WriteMultipart>,
+    upload: Option<Upload>,
     written: u64,
 }
 
@@ -58,7 +58,7 @@ impl Writer {
         if self.upload.is_none() && self.first.len() + bytes.len() > limits.part {
             self.upload = Some(self.store.begin(&self.key).await?);
         }
-        if let Some(upload) = &mut self.upload {
+        if let Some(upload) = self.upload.as_mut().and_then(Upload::get) {
             let free = upload.wait_for_capacity(limits.parts_in_flight).await;
             free.map_err(|source| Error::sort("write", self.key.to_string(), source))?;
         }
@@ -68,7 +68,7 @@ impl Writer {
 
     fn push(&mut self, bytes: Bytes) {
         self.written += bytes.len() as u64;
-        let Some(upload) = &mut self.upload else {
+        let Some(upload) = self.upload.as_mut().and_then(Upload::get) else {
             self.first.extend_from_slice(&bytes);
             return;
         };
@@ -89,7 +89,7 @@ impl Writer {
                 let bytes = std::mem::take(&mut self.first).freeze();
                 self.store.put(&self.key, bytes).await
             }
-            Some(upload) => finish(&self.key, upload).await,
+            Some(upload) => upload.finish().await,
         }
     }
 
@@ -105,7 +105,7 @@ impl Writer {
                 self.store.put_bytes(key, bytes).await
             }
             Some(upload) => {
-                finish(&self.key, upload).await?;
+                upload.finish().await?;
                 let moved = self.store.promote(&self.key, key, self.written).await;
                 if moved.is_err() {
                     self.store.delete(&self.key).await?;
@@ -119,33 +119,58 @@ impl Writer {
     /// remove them is logged and no more: the caller has an error of its own.
     pub async fn abort(mut self) {
         if let Some(upload) = self.upload.take() {
-            discard(&self.key, upload).await;
+            upload.abort().await;
         }
     }
 }
 
-impl Drop for Writer {
+/// A multipart upload that was begun. It is aborted when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    key: ObjectKey,
+    /// `None` once it is over.
+    parts: Option<WriteMultipart>,
+}
+
+impl Upload {
+    pub(crate) const fn new(key: ObjectKey, parts: WriteMultipart) -> Self {
+        Self { key, parts: Some(parts) }
+    }
+
+    const fn get(&mut self) -> Option<&mut WriteMultipart> {
+        self.parts.as_mut()
+    }
+
+    async fn finish(mut self) -> Result<Option<String>, Error> {
+        let Some(parts) = self.parts.take() else { return Ok(None) };
+        match parts.finish().await {
+            Ok(written) => Ok(written.e_tag),
+            Err(source) => Err(Error::sort("finish writing", self.key.to_string(), source)),
+        }
+    }
+
+    async fn abort(mut self) {
+        if let Some(parts) = self.parts.take() {
+            discard(&self.key, parts).await;
+        }
+    }
+}
+
+impl Drop for Upload {
     fn drop(&mut self) {
-        let Some(upload) = self.upload.take() else { return };
+        let Some(parts) = self.parts.take() else { return };
         // A request whose client is gone is dropped in mid-air, and a bucket
         // keeps the parts of an upload until it is told. The task ends with
         // that one request; the store gives up on it by itself.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let key = self.key.clone();
-            runtime.spawn(async move { discard(&key, upload).await });
+            runtime.spawn(async move { discard(&key, parts).await });
         }
     }
 }
 
-async fn finish(key: &ObjectKey, upload: WriteMultipart) -> Result<Option<String>, Error> {
-    match upload.finish().await {
-        Ok(written) => Ok(written.e_tag),
-        Err(source) => Err(Error::sort("finish writing", key.to_string(), source)),
-    }
-}
-
-async fn discard(key: &ObjectKey, upload: WriteMultipart) {
-    if let Err(error) = upload.abort().await {
+async fn discard(key: &ObjectKey, parts: WriteMultipart) {
+    if let Err(error) = parts.abort().await {
         tracing::warn!(
             object.key = %key,
             error = &error as &dyn std::error::Error,

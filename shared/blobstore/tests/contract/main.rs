@@ -50,6 +50,7 @@ contract! {
     unfinished::a_writer_shows_nothing_before_its_commit,
     unfinished::a_dropped_writer_leaves_nothing,
     unfinished::an_abandoned_stream_leaves_nothing,
+    unfinished::an_upload_that_is_given_up_as_it_begins_leaves_nothing,
     unfinished::an_upload_gets_its_name_at_the_end,
     unfinished::two_writers_of_one_key_both_succeed,
 }

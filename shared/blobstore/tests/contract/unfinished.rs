@@ -48,6 +48,18 @@ pub async fn an_abandoned_stream_leaves_nothing(subject: Subject) {
     subject.assert_no_trace(&key).await;
 }
 
+pub async fn an_upload_that_is_given_up_as_it_begins_leaves_nothing(subject: Subject) {
+    let content = content(LARGE);
+    let key = blob(&content);
+    for patience in (0..40).map(std::time::Duration::from_millis) {
+        let body = chunks(&content).chain(stream::pending());
+        let verifier = Verifier::new(Digest::sha256(&content));
+        let write = subject.store.put_stream(&key, body, verifier);
+        let _ = tokio::time::timeout(patience, write).await.unwrap_err();
+    }
+    subject.assert_no_trace(&key).await;
+}
+
 pub async fn an_upload_gets_its_name_at_the_end(subject: Subject) {
     for size in [10, LARGE] {
         let content = content(size);

@@ -137,9 +137,10 @@ async fn silence_at_the_greeting_does_not_tell_whether_it_speaks_tls() {
     let _relay = JoinSet::from_iter([async move {
         // The first to come is not answered, and kept.
         let _silent = listener.accept().await.unwrap();
+        let mut relays = JoinSet::new();
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
+            relays.spawn(async move {
                 let mut server = TcpStream::connect(address).await.unwrap();
                 let _ = copy_bidirectional(&mut client, &mut server).await;
             });
