@@ -119,7 +119,8 @@ async fn only_the_last_sharer_cancels_even_if_its_scheduler_has_not_heard_of_the
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
     a.ledger.create(&first, &job, Naming::Take).await.unwrap();
-    late.sees("it is known", || late.state(first.id).is_some()).await;
+    let is_known = || late.state(first.id).is_some() && late.job_state(job.id).is_some();
+    late.sees("it is known", is_known).await;
     late.watch.abort();
     let (second, other) = same("b");
     a.ledger.create(&second, &other, Naming::Take).await.unwrap();
@@ -200,7 +201,8 @@ async fn whoever_ends_a_job_tells_a_sharer_of_whom_it_has_not_heard() {
     let (a, late) = (replica(&bus).await, replica(&bus).await);
     let (first, job) = same("a");
     a.ledger.create(&first, &job, Naming::Take).await.unwrap();
-    late.sees("it is known", || late.state(first.id).is_some()).await;
+    let is_known = || late.state(first.id).is_some() && late.job_state(job.id).is_some();
+    late.sees("it is known", is_known).await;
     late.watch.abort();
     let (second, other) = same("b");
     a.ledger.create(&second, &other, Naming::Take).await.unwrap();
