@@ -104,6 +104,18 @@ impl NatsServer {
         &self.child
     }
 
+    /// How many messages a stream holds. What its consumers say is to come is counted a
+    /// moment after a message was acknowledged; this is not.
+    ///
+    /// # Panics
+    /// If the server does not answer, or has no such stream.
+    pub async fn messages(&self, stream: &str) -> u64 {
+        let client = async_nats::connect(self.url()).await;
+        let context = async_nats::jetstream::new(client.expect("the server can be reached"));
+        let stream = context.get_stream(stream).await;
+        stream.expect("the stream is there").cached_info().state.messages
+    }
+
     /// Kills the server without warning; it is dead when this returns.
     pub async fn kill9(&self) {
         self.child.kill9().await;
