@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use async_nats::{Message, Request, Subject, jetstream};
+use async_nats::{Message, Request, Subject};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -108,34 +108,59 @@ pub(crate) struct Position {
 /// Reads the reply subject of a message delivered by a consumer; `None` for a
 /// message that did not come from one.
 pub(crate) fn position(bus: &Bus, message: Message) -> Option<(Message, Position, Acker)> {
-    let (_, message, position) = placed(bus.context().clone(), message);
-    let reply = message.reply.clone()?;
-    Some((message, position?, Acker { bus: bus.clone(), reply }))
+    let (position, reply) = (placed(&message)?, message.reply.clone()?);
+    Some((message, position, Acker { bus: bus.clone(), reply }))
 }
 
-/// Reads where a message stands that nobody acks. The library's way to read it wants a
-/// context, which is lent: a copy for each of very many messages takes its time.
-pub(crate) fn placed(
-    context: jetstream::Context,
-    message: Message,
-) -> (jetstream::Context, Message, Option<Position>) {
-    let message = jetstream::Message { message, context };
-    let position = message.info().ok().and_then(|info| {
-        Some(Position {
-            stream_sequence: info.stream_sequence,
-            consumer_sequence: info.consumer_sequence,
-            delivered: u64::try_from(info.delivered).ok()?,
-            pending: info.pending,
-            stored_at: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok()?,
-        })
-    });
-    let jetstream::Message { message, context } = message;
-    (context, message, position)
+/// Reads where a message stands (ADR-15). The client library does so, too, but by way of
+/// a calendar, and for that of a message with its context.
+pub(crate) fn placed(message: &Message) -> Option<Position> {
+    let tokens = message.reply.as_deref()?.strip_prefix("$JS.ACK.")?;
+    // Servers of old say neither domain nor account.
+    let unknown = if tokens.bytes().filter(|byte| *byte == b'.').count() < 8 { 2 } else { 4 };
+    let mut tokens = tokens.split('.').skip(unknown);
+    let mut number = || tokens.next()?.parse::<u64>().ok();
+    Some(Position {
+        delivered: number()?,
+        stream_sequence: number()?,
+        consumer_sequence: number()?,
+        stored_at: Timestamp::from_nanosecond(number()?.into()).ok()?,
+        pending: number()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn delivered(reply: &str) -> Message {
+        Message {
+            subject: "a".into(),
+            reply: Some(reply.into()),
+            payload: Bytes::new(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn where_a_message_stands_is_read_from_both_forms_of_its_reply() {
+        for reply in [
+            "$JS.ACK.KV_a.tail.2.17.5.1754000000000000001.9",
+            "$JS.ACK._.hash.KV_a.tail.2.17.5.1754000000000000001.9",
+            "$JS.ACK.hub.hash.KV_a.tail.2.17.5.1754000000000000001.9.token.more",
+        ] {
+            let read = placed(&delivered(reply)).expect(reply);
+            let numbers = [read.delivered, read.stream_sequence, read.consumer_sequence];
+            assert_eq!((numbers, read.pending), ([2, 17, 5], 9), "{reply}");
+            assert_eq!(read.stored_at.as_nanosecond(), 1_754_000_000_000_000_001, "{reply}");
+        }
+        for other in ["", "a.b", "$JS.ACK.a.b.1.2.3.4", "$JS.ACK.a.b.1.x.3.4.5"] {
+            assert!(placed(&delivered(other)).is_none(), "{other}");
+        }
+    }
 
     #[test]
     fn what_nobody_takes_comes_ever_later() {

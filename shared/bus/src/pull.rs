@@ -4,13 +4,13 @@
 //! one asks for the next job while the last one still runs, one loses messages
 //! when it has a heartbeat, and one stays blind after a reconnect. This one asks
 //! only when its caller waits, and notices within two heartbeats, or at once
-//! after a reconnect, that the server forgot the request. Invariant: never more
-//! than one request is open, and a message that was in flight when a request
-//! became void is handed out, not dropped.
+//! after a reconnect, that the server forgot the request. Invariant: where messages
+//! count as delivered ([`InFlight::Keep`]), never more than one request is open, and
+//! one that was in flight when a request became void is handed out, not dropped.
 
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{HeaderMap, HeaderName, Message, StatusCode, Subscriber};
 use futures::StreamExt as _;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -67,8 +67,19 @@ pub(crate) struct Pull {
 pub(crate) enum InFlight {
     /// The server counts them as delivered: get hold of them.
     Keep,
-    /// They are read again anyway.
+    /// They are read again anyway. So more may be on their way than the caller waits
+    /// for, and the next request is sent before the last one is used up.
     Forget,
+}
+
+impl InFlight {
+    /// So many messages of `batch` are still to come when the next request is sent.
+    const fn ahead(self, batch: usize) -> usize {
+        match self {
+            Self::Keep => 0,
+            Self::Forget => batch / 2,
+        }
+    }
 }
 
 struct Open {
@@ -92,6 +103,8 @@ struct Closing {
 
 /// What the server answers with one status message and nothing else.
 const NO_REQUEST: &[u8] = b"{";
+/// How many messages a request that ended would still have got.
+const PENDING_MESSAGES: HeaderName = HeaderName::from_static("Nats-Pending-Messages");
 
 #[derive(Serialize)]
 struct Ask {
@@ -141,7 +154,7 @@ impl Pull {
                     None => Lost::Closed,
                     Some(message) => {
                         self.heard = Instant::now();
-                        match open.take(message) {
+                        match open.take(message, self.in_flight) {
                             Taken::Message(message) => return Pulled::Message(message),
                             Taken::Nothing => continue,
                             Taken::Lost(lost) => lost,
@@ -187,7 +200,7 @@ impl Pull {
         let open = self.open.as_mut()?;
         // Without a connection nothing is in flight, and draining would wait.
         while let Ok(Some(message)) = tokio::time::timeout_at(until, open.messages.next()).await {
-            if let Taken::Message(message) = open.take(message) {
+            if let Taken::Message(message) = open.take(message, self.in_flight) {
                 return Some(Pulled::Message(message));
             }
         }
@@ -213,7 +226,8 @@ impl Pull {
         Ok(())
     }
 
-    /// Makes sure that a request is open.
+    /// Makes sure that a request is open, and ahead of the end of the last one if that
+    /// does no harm.
     async fn ask(&mut self) -> Result<(), Lost> {
         if self.open.is_none() {
             let epoch = self.bus.connected().await;
@@ -225,11 +239,11 @@ impl Pull {
             self.open = Some(Open { inbox, messages, epoch, outstanding, taken, asked, closing });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        if open.outstanding > 0 {
+        if open.outstanding > self.in_flight.ahead(self.batch) {
             return Ok(());
         }
         let ask = Ask {
-            batch: self.batch,
+            batch: self.batch - open.outstanding,
             expires: EXPIRES.as_nanos() as u64,
             idle_heartbeat: HEARTBEAT.as_nanos() as u64,
         };
@@ -253,7 +267,7 @@ enum Taken {
 }
 
 impl Open {
-    fn take(&mut self, message: Message) -> Taken {
+    fn take(&mut self, message: Message, in_flight: InFlight) -> Taken {
         self.taken += 1;
         match message.status {
             None | Some(StatusCode::OK) => {
@@ -268,13 +282,26 @@ impl Open {
         if matches!(message.status, Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND))
             || words.eq_ignore_ascii_case("batch completed")
         {
-            self.outstanding = 0;
+            self.ended(message.headers.as_ref(), in_flight);
             Taken::Nothing
         } else if words.eq_ignore_ascii_case("consumer deleted") {
             Taken::Lost(Lost::Gone)
         } else {
             Taken::Lost(Lost::Ended(words))
         }
+    }
+}
+
+impl Open {
+    /// A request came to its end without all that it asked for. The server says how much
+    /// that was; where it is the only one, nothing more comes whatever was said.
+    fn ended(&mut self, headers: Option<&HeaderMap>, in_flight: InFlight) {
+        let left = headers.and_then(|headers| headers.get(PENDING_MESSAGES));
+        let left = left.and_then(|left| left.as_str().parse().ok());
+        self.outstanding = match (in_flight, left) {
+            (InFlight::Forget, Some(left)) => self.outstanding.saturating_sub(left),
+            (InFlight::Keep, _) | (InFlight::Forget, None) => 0,
+        };
     }
 }
 

@@ -67,8 +67,6 @@ pub(crate) struct Source {
 /// A reader of a stream.
 pub(crate) struct Tail {
     bus: Bus,
-    /// Lent to whoever reads where a message stands.
-    context: Option<jetstream::Context>,
     source: Source,
     /// The first sequence not yet handed out.
     next: u64,
@@ -132,7 +130,6 @@ impl Tail {
     pub(crate) fn new(bus: &Bus, source: Source, after: u64) -> Self {
         Self {
             bus: bus.clone(),
-            context: None,
             source,
             next: after + 1,
             last_stored: None,
@@ -207,10 +204,7 @@ impl Tail {
     }
 
     fn take(&mut self, message: Message) -> Option<Step> {
-        let context = self.context.take().unwrap_or_else(|| self.bus.context().clone());
-        let (context, message, position) = ack::placed(context, message);
-        self.context = Some(context);
-        let Some(position) = position else {
+        let Some(position) = ack::placed(&message) else {
             tracing::warn!(stream = %self.source.stream, "a message without a position");
             return None;
         };

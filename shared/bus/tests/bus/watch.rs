@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use slipway_bus::bucket::{Change, DeleteReason, Watch};
 use slipway_bus::topology::BucketName;
 
@@ -223,4 +224,25 @@ async fn watchers_that_are_dropped_leave_no_consumer_behind() {
     let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
     let mut stream = raw.get_stream("KV_records").await.unwrap();
     eventually(async || stream.info().await.unwrap().state.consumer_count == 0).await;
+}
+
+#[tokio::test]
+async fn what_takes_many_requests_comes_whole_and_in_order() {
+    const MANY: u64 = 12_000;
+    let (_server, bus) = start().await;
+    let records = bus.bucket(&BucketName::Records);
+    let puts = (0..MANY).map(|n| {
+        let records = &records;
+        async move { records.put(&format!("job.{n}"), &n, None).await.unwrap() }
+    });
+    futures::stream::iter(puts).buffer_unordered(256).collect::<Vec<_>>().await;
+    let mut watch = records.watch(None);
+    for revision in 1..=MANY {
+        let Change::Put(entry) = change(&mut watch).await else { panic!("no put") };
+        assert_eq!(entry.revision, revision);
+    }
+    assert_eq!(change(&mut watch).await, Change::Ready);
+    let last = records.put("job.0", "again", None).await.unwrap();
+    let Change::Put(entry) = change(&mut watch).await else { panic!("no put") };
+    assert_eq!(entry.revision, last);
 }
