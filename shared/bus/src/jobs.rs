@@ -3,7 +3,7 @@
 //! Owns publishing a job once per attempt, taking one job per free slot, and
 //! purging what nobody took. Refuses to decide about retries: that is for the
 //! records, and the queue only wakes. Invariant: a worker holds at most as many
-//! undisposed deliveries as it has calls of [`Puller::next`] behind it.
+//! undisposed deliveries as it has calls of [`Puller::next`] or [`Taker::next`] behind it.
 
 mod puller;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use slipway_domain::spec::JobKind;
 use slipway_domain::{AttemptNumber, Class, JobId, Region};
 
-pub use puller::{Delivery, Puller};
+pub use puller::{Delivery, Puller, Taker};
 
 use crate::connection::Bus;
 use crate::publish::{self, Outgoing, is_passing};
