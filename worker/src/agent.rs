@@ -1,4 +1,4 @@
-//! The agent: one loop for each slot, from the queue to the end of an attempt.
+//! The agent: from a job of the queue to the end of its attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use slipway_bus::control::{self, ControlSubscription};
-use slipway_bus::jobs::{Delivery, Puller};
+use slipway_bus::jobs::Delivery;
 use slipway_bus::topology::BucketName;
 use slipway_bus::{Bus, TraceParent};
 use slipway_domain::JobId;
@@ -25,6 +25,7 @@ use crate::intake::Intake;
 use crate::lease::{Leases, Terms};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::slots::{Door, Slots};
 use crate::unread::{self, Unread};
 
 /// Pause before a job that could not be claimed is delivered again.
@@ -82,11 +83,19 @@ impl Agent {
         self.tasks.spawn("presence", presence);
         let progress = drain::tell(self.tasks.clone(), self.presence.running(), &self.config);
         self.tasks.spawn("drain", over.clone().run_until_cancelled_owned(progress));
-        let slots: FuturesUnordered<_> =
-            (0..self.config.slots).map(|_| self.tasks.spawn("slot", self.clone().slot())).collect();
-        slots.for_each(|_| std::future::ready(())).await;
+        self.clone().take_jobs().await;
         over.cancel();
         Ok(())
+    }
+
+    /// Takes jobs for all slots; returns when no more may be taken and none runs.
+    async fn take_jobs(self: Arc<Self>) {
+        let slots = Slots::new(self.config.slots, self.intake.clone());
+        let doors: FuturesUnordered<_> = (0..slots.doors())
+            .map(|_| self.tasks.spawn("door", self.clone().door(slots.clone())))
+            .collect();
+        doors.for_each(|_| std::future::ready(())).await;
+        slots.all_free().await;
     }
 
     /// Heeds what the scheduler says, until shutdown.
@@ -110,15 +119,18 @@ impl Agent {
         }
     }
 
-    /// One slot: a job at a time.
-    async fn slot(self: Arc<Self>) {
+    /// One door: lets job after job in, each into a slot of its own.
+    async fn door(self: Arc<Self>, slots: Slots) {
         let classes = self.config.classes.iter();
-        let pullers: Vec<Puller> =
-            classes.map(|class| self.bus.jobs().puller(&self.config.region, *class)).collect();
-        while self.intake.opened().await {
-            if let Some(delivery) = next_job(&pullers, &self.intake).await {
-                self.take(delivery).await;
-            }
+        let jobs = self.bus.jobs();
+        let takers = classes.map(|class| jobs.puller(&self.config.region, *class).taker());
+        let mut door = Door::new(slots, takers.collect());
+        while let Some((delivery, slot)) = door.next().await {
+            let agent = self.clone();
+            self.tasks.spawn("slot", async move {
+                agent.take(delivery).await;
+                drop(slot);
+            });
         }
     }
 
@@ -226,31 +238,4 @@ fn done(confirmed: Result<(), slipway_bus::AckError>) {
     if let Err(error) = confirmed {
         tracing::debug!(error = telemetry::chain(&error), "the message may come again");
     }
-}
-
-/// The next job of any class; `None` when none may be taken any more. A second one
-/// that arrives at the same moment goes back at once.
-async fn next_job(pullers: &[Puller], intake: &Intake) -> Option<Delivery<JobMessage>> {
-    let stop = CancellationToken::new();
-    let ended = || async {
-        // Cancel-safe: neither loses anything.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = intake.closed() => {}
-        }
-    };
-    let mut pulls: FuturesUnordered<_> =
-        pullers.iter().map(|puller| puller.next::<JobMessage>(ended())).collect();
-    let mut first = None;
-    while let Some(delivery) = pulls.next().await {
-        match (delivery, &first) {
-            (Some(delivery), None) => {
-                first = Some(delivery);
-                stop.cancel();
-            }
-            (Some(extra), Some(_)) => done(extra.nak(Duration::ZERO).await),
-            (None, _) => {}
-        }
-    }
-    first
 }

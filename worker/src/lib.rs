@@ -24,6 +24,7 @@ mod presence;
 mod pull;
 mod serve;
 mod simulated;
+mod slots;
 mod sweep;
 mod unread;
 mod usage;

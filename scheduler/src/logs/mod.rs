@@ -11,6 +11,7 @@ mod chunk;
 mod end;
 mod piece;
 mod spool;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,9 @@ use slipway_runtime::Tasks;
 
 use crate::view::View;
 use spool::Spool;
+use sweep::Shelf;
 
+pub use archive::Sealed;
 pub use piece::{Piece, Pieces};
 
 /// Why a log cannot be read or archived.
@@ -53,6 +56,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: slipway_blobstore::Error,
+    },
+    /// What is archived was not removed from its stream.
+    #[error("the log stream of region `{region}` is not rid of what is archived")]
+    Sweep {
+        /// The region.
+        region: Region,
+        /// Why.
+        #[source]
+        source: slipway_bus::logs::Error,
     },
     /// A temporary file cannot be used.
     #[error("cannot spool the log of job `{job}`")]
@@ -100,6 +112,7 @@ pub struct Logs {
     stores: BTreeMap<Region, Store>,
     tasks: Tasks,
     spools: Mutex<HashMap<JobId, Weak<Spool>>>,
+    shelves: Mutex<BTreeMap<Region, Shelf>>,
 }
 
 /// Entries of an archived log, in order.
@@ -109,7 +122,8 @@ impl Logs {
     /// Logs over the bus and the regions' object stores.
     #[must_use]
     pub fn new(bus: Bus, view: Arc<View>, stores: BTreeMap<Region, Store>, tasks: Tasks) -> Self {
-        Self { bus, view, stores, tasks, spools: Mutex::default() }
+        let (spools, shelves) = (Mutex::default(), Mutex::default());
+        Self { bus, view, stores, tasks, spools, shelves }
     }
 
     /// The entries of a job's log after `after`. With `follow` the stream goes

@@ -148,6 +148,12 @@ pub fn job_filter(region: &Region, job: &JobId) -> String {
     format!("slipway.jobs.{region}.*.*.{job}")
 }
 
+/// Where the message lies that is for nobody; no consumer has it.
+#[must_use]
+pub fn placeholder_subject(region: &Region) -> String {
+    format!("slipway.jobs.{region}.placeholder")
+}
+
 /// Where a worker reports on a job.
 #[must_use]
 pub fn event_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {
@@ -176,6 +182,12 @@ pub fn log_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {
 #[must_use]
 pub fn log_filter(region: &Region, job: &JobId) -> String {
     format!("slipway.logs.{region}.*.{job}")
+}
+
+/// Every chunk of a region's logs.
+#[must_use]
+pub fn logs_filter(region: &Region) -> String {
+    format!("slipway.logs.{region}.>")
 }
 
 /// Where a worker listens for a word from the scheduler.

@@ -58,48 +58,73 @@ impl Puller {
         &self,
         cancelled: impl Future<Output = ()>,
     ) -> Option<Delivery<T>> {
-        let mut cancelled = std::pin::pin!(cancelled);
-        let mut pull = Pull::new(&self.bus, &self.stream, self.consumer, 1, InFlight::Keep);
-        let mut backoff = Backoff::reopening();
+        let mut taker = self.taker();
+        // Cancel-safe: a job that arrived stays with the taker.
+        tokio::select! {
+            () = cancelled => {}
+            delivery = taker.next() => return Some(delivery),
+        }
+        taker.give_up().await;
+        None
+    }
+
+    /// One who takes job after job by the same subscription. Asks the server nothing
+    /// until [`Taker::next`] is called.
+    #[must_use]
+    pub fn taker(&self) -> Taker {
+        let pull = Pull::new(&self.bus, &self.stream, self.consumer, 1, InFlight::Keep);
+        Taker { puller: self.clone(), pull, backoff: Backoff::reopening() }
+    }
+}
+
+/// Takes jobs one at a time. What it asks for stays asked for while nobody waits: end it
+/// through [`Taker::give_up`], or a job that comes is idle until its ack wait has passed.
+pub struct Taker {
+    puller: Puller,
+    pull: Pull,
+    backoff: Backoff,
+}
+
+impl Taker {
+    /// Waits for a job, for which it asks unless it did. Cancel-safe: what arrives
+    /// meanwhile is there on the next call.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Delivery<T> {
+        let Puller { bus, stream, .. } = &self.puller;
         loop {
-            // Both are cancel-safe: a message that arrived stays in `pull`.
-            let pulled = tokio::select! {
-                () = &mut cancelled => {
-                    let in_flight = pull.give_up().await;
-                    hand_back(&self.bus, in_flight).await;
-                    return None;
-                }
-                pulled = pull.next() => pulled,
-            };
-            match pulled {
+            match self.pull.next().await {
                 Pulled::Message(message) => {
-                    if let Some((message, position, acker)) = ack::position(&self.bus, message) {
+                    self.backoff.reset();
+                    if let Some((message, position, acker)) = ack::position(bus, message) {
                         let Some(job) = topology::job_of(&message.subject) else {
                             // Boxed: what hardly ever happens need not make room in every slot.
                             Box::pin(refuse(&message.subject, &acker)).await;
                             continue;
                         };
-                        return Some(Delivery {
+                        return Delivery {
                             job,
                             payload: payload::decode(&message.subject, &message.payload),
                             delivered: position.delivered,
                             trace: trace::extract(message.headers.as_ref()),
                             acker,
-                        });
+                        };
                     }
-                    tracing::warn!(stream = %self.stream, "a message that no consumer delivered");
+                    tracing::warn!(%stream, "a message that no consumer delivered");
                 }
                 Pulled::Lost(Lost::Reconnected) => {}
                 Pulled::Lost(lost) => {
-                    let pause = backoff.pause();
-                    tracing::warn!(stream = %self.stream, %lost, ?pause, "asking for a job again");
-                    tokio::select! {
-                        () = &mut cancelled => return None,
-                        () = sleep(pause) => {}
-                    }
+                    let pause = self.backoff.pause();
+                    tracing::warn!(%stream, %lost, ?pause, "asking for a job again");
+                    sleep(pause).await;
                 }
             }
         }
+    }
+
+    /// Asks for nothing any more, until the next call, and hands back a job that is on
+    /// its way.
+    pub async fn give_up(&mut self) {
+        let in_flight = self.pull.give_up().await;
+        hand_back(&self.puller.bus, in_flight).await;
     }
 }
 
