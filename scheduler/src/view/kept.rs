@@ -3,9 +3,9 @@
 //! Owns how a record is held in memory. One that moves, or that somebody has to look
 //! after, is held as it is. One that is at rest ([`AtRest`]) is held as compressed
 //! JSON, a quarter of its size, and unpacked for whoever reads it, in a few
-//! microseconds. The dictionary is trained on the first of the records themselves, and
-//! lives as long as this process; before it is, nothing is packed, so a small
-//! installation never is. Refuses to judge revisions. Invariant: what is read is what
+//! microseconds. The dictionary is trained on the first of the records themselves, by a
+//! thread of its own since that takes tens of milliseconds, and lives as long as this
+//! process; before it is there, nothing is packed, so a small installation never is. Refuses to judge revisions. Invariant: what is read is what
 //! was put in.
 
 #[cfg(test)]
@@ -14,6 +14,8 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::{io, thread};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,9 @@ use super::records::Entry;
 
 /// Records that a dictionary is trained on.
 const SAMPLES: usize = 256;
+/// Records from the time before there was a dictionary that are packed with each that
+/// comes: all at once would keep those waiting who read.
+const AT_ONCE: usize = 4;
 /// Bytes of a dictionary.
 const DICTIONARY: usize = 8 << 10;
 /// zstd's fastest level that codes entropy: ids and digests are hex.
@@ -36,7 +41,7 @@ const STRIDE: u32 = 3;
 const TRAINED: &str = "a dictionary that was trained is one";
 
 /// A record that may be at rest.
-pub trait AtRest: Serialize + DeserializeOwned {
+pub trait AtRest: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What is to be known of it without reading all of it.
     type Outline: DeserializeOwned + for<'a> From<&'a Self>;
 
@@ -107,13 +112,14 @@ pub struct Kept<K, T> {
     resting: ById<K, Packed>,
     /// Resting records that are not packed.
     samples: HashSet<K>,
+    training: Option<JoinHandle<io::Result<Packer>>>,
     packer: Option<Arc<Packer>>,
 }
 
 impl<K, T> Default for Kept<K, T> {
     fn default() -> Self {
         let (live, resting) = (ById::default(), ById::default());
-        Self { live, resting, samples: HashSet::new(), packer: None }
+        Self { live, resting, samples: HashSet::new(), training: None, packer: None }
     }
 }
 
@@ -166,6 +172,7 @@ impl<K: Copy + Eq + Hash, T: AtRest> Kept<K, T> {
     /// Takes in a record in place of what was there.
     pub fn insert(&mut self, id: K, prepared: Prepared<T>, revision: u64) {
         self.remove(&id);
+        self.catch_up();
         let rests = T::rests(&prepared.outline);
         let record = match prepared.form {
             Form::Whole(record) => record,
@@ -184,11 +191,11 @@ impl<K: Copy + Eq + Hash, T: AtRest> Kept<K, T> {
             return;
         }
         self.live.insert(id, Entry { value: Arc::new(record), revision });
-        if rests && self.packer.is_none() {
+        if rests {
             self.samples.insert(id);
-            if self.samples.len() >= SAMPLES {
-                self.train();
-            }
+        }
+        if self.samples.len() >= SAMPLES && self.packer.is_none() && self.training.is_none() {
+            self.train();
         }
     }
 
@@ -200,26 +207,41 @@ impl<K: Copy + Eq + Hash, T: AtRest> Kept<K, T> {
         }
     }
 
-    /// Makes a packer of the records that rest so far, and packs them.
+    /// Begins to make a packer of the records that rest so far.
     fn train(&mut self) {
-        let samples = std::mem::take(&mut self.samples);
-        let records = samples.iter().filter_map(|id| self.live.get(id));
-        let packer = match Packer::train(records.map(|entry| &*entry.value)) {
-            Ok(packer) => Arc::new(packer),
-            Err(error) => {
-                // These stay as they are, and others may make a better sample.
-                tracing::debug!(%error, "records are not packed yet");
-                return;
+        let records = self.samples.iter().filter_map(|id| self.live.get(id));
+        let records: Vec<Arc<T>> = records.map(|entry| entry.value.clone()).collect();
+        let training = thread::Builder::new().name("train".to_owned());
+        match training.spawn(move || Packer::train(records.iter().map(|record| &**record))) {
+            Ok(training) => self.training = Some(training),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// Takes over the packer if it is made, and packs a few of those that wait for it.
+    fn catch_up(&mut self) {
+        if let Some(made) = self.training.take_if(|training| training.is_finished()) {
+            match made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                Ok(packer) => drop(self.packer.get_or_insert_with(|| Arc::new(packer))),
+                Err(error) => self.give_up(&error),
             }
-        };
-        for id in samples {
+        }
+        let Some(packer) = &self.packer else { return };
+        let waiting: Vec<K> = self.samples.iter().take(AT_ONCE).copied().collect();
+        for id in waiting {
+            self.samples.remove(&id);
             let Some(entry) = self.live.get(&id) else { continue };
             if let Some(bytes) = packer.pack_record(&*entry.value) {
                 self.resting.insert(id, Packed { bytes, revision: entry.revision });
                 self.live.remove(&id);
             }
         }
-        self.packer = Some(packer);
+    }
+
+    /// Leaves what rests as it is; others may make a better sample.
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::debug!(%error, "records are not packed yet");
+        self.samples.clear();
     }
 }
 
@@ -244,7 +266,7 @@ impl std::fmt::Debug for Packer {
 }
 
 impl Packer {
-    fn train<'a, T: Serialize + 'a>(records: impl Iterator<Item = &'a T>) -> std::io::Result<Self> {
+    fn train<'a, T: Serialize + 'a>(records: impl Iterator<Item = &'a T>) -> io::Result<Self> {
         let samples: Result<Vec<Vec<u8>>, _> = records.map(serde_json::to_vec).collect();
         let dictionary = zstd::dict::from_samples(&samples?, DICTIONARY)?;
         Ok(Self { dictionary, compressors: Mutex::default(), decompressors: Mutex::default() })

@@ -46,7 +46,19 @@ fn filled(count: u64) -> Kept<u64, Thing> {
     for n in 0..count {
         kept.insert(n, Prepared::new(thing(n, true)), n);
     }
+    settle(&mut kept);
     kept
+}
+
+/// Waits for the packer, if one is being made, and has everything packed that waits.
+fn settle(kept: &mut Kept<u64, Thing>) {
+    while kept.training.as_ref().is_some_and(|training| !training.is_finished()) {
+        thread::yield_now();
+    }
+    kept.catch_up();
+    while kept.packer.is_some() && !kept.samples.is_empty() {
+        kept.catch_up();
+    }
 }
 
 #[test]
@@ -62,6 +74,22 @@ fn few_are_held_as_they_are_and_many_packed() {
     many.insert(7, read(&thing(7, false), many.packer()), 1000);
     assert_eq!(many.live(&7).map(|entry| entry.revision), Some(1000));
     assert!(!many.resting.contains_key(&7));
+}
+
+#[test]
+fn nobody_waits_for_a_dictionary() {
+    let mut kept = Kept::default();
+    for n in 0..SAMPLES as u64 {
+        kept.insert(n, Prepared::new(thing(n, true)), n);
+    }
+    assert!(kept.training.is_some() && kept.resting.is_empty());
+    // One of those it is made of moves, and another goes.
+    kept.insert(7, Prepared::new(thing(7, false)), 1000);
+    kept.remove(&8);
+    settle(&mut kept);
+    assert_eq!((kept.live.len(), kept.resting.len()), (1, SAMPLES - 2));
+    assert_eq!(kept.live(&7).map(|entry| entry.revision), Some(1000));
+    assert!(!kept.has(&8));
 }
 
 #[test]
@@ -101,6 +129,8 @@ proptest! {
             if what == 0 {
                 kept.remove(&id);
                 naive.remove(&id);
+            } else if what == 1 && id < 100 {
+                settle(&mut kept);
             } else {
                 let thing = Thing { rests: what > 1, ..thing(n >> 40, true) };
                 // Some are packed ahead.

@@ -115,7 +115,7 @@ async fn what_keeps_the_file_of_a_queue_is_one_message_that_nobody_takes() {
     let (queue, us) = (bus.jobs(), region("us"));
     for _ in 0..3 {
         queue.keep_file(&us).await.unwrap();
-        assert_eq!(server.messages("JOBS_us").await, 1);
+        assert_eq!(messages(&server, "JOBS_us").await, 1);
     }
     for class in Class::ALL {
         let now = queue.pending(&us, class).await.unwrap();
@@ -126,12 +126,12 @@ async fn what_keeps_the_file_of_a_queue_is_one_message_that_nobody_takes() {
     publish(&queue, "us", Class::Cpu, one).await;
     publish(&queue, "us", Class::Cpu, two).await;
     queue.keep_file(&us).await.unwrap();
-    assert_eq!(server.messages("JOBS_us").await, 3);
+    assert_eq!(messages(&server, "JOBS_us").await, 3);
     assert_eq!(queue.purge(&us, one).await.unwrap(), 1);
     let delivery = take(&queue.puller(&us, Class::Cpu)).await;
     assert_eq!(*delivery.payload.as_ref().unwrap(), two);
     delivery.ack().await.unwrap();
-    assert_eq!(server.messages("JOBS_us").await, 1);
+    assert_eq!(messages(&server, "JOBS_us").await, 1);
 }
 
 #[tokio::test]
