@@ -324,8 +324,8 @@ impl Settler {
         let moved = self.ledger.move_job(id, JobEvent::LogArchived).await;
         moved.map_err(Error::Ledger)?;
         match sealed {
-            Sealed::Short { places, epoch } => {
-                self.logs.note_archived(region, id, &places, epoch);
+            Sealed::Short { places } => {
+                self.logs.note_archived(region, id, &places);
                 Ok(())
             }
             Sealed::Long { last } => self.logs.purge(id, region, last).await.map_err(Error::Log),

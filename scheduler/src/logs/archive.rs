@@ -31,9 +31,6 @@ pub enum Sealed {
     Short {
         /// Where they lie, in order.
         places: Vec<u64>,
-        /// The connection over which that was read: a server that comes back may have
-        /// lost them, and give their places to others.
-        epoch: u64,
     },
     /// A log up to its end.
     Long {
@@ -52,10 +49,9 @@ impl Logs {
         let job = record.id;
         self.end(record).await?;
         let store = self.store(record)?;
-        let epoch = self.epoch();
         if let Some((log, places)) = short(&self.bus, record).await {
             write_short(store, job, &log).await?;
-            return Ok(Sealed::Short { places, epoch });
+            return Ok(Sealed::Short { places });
         }
         let written = write(&self.bus, store, record);
         match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {

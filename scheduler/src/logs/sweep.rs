@@ -4,9 +4,8 @@
 //! last log goes loses its file and needs another one. So what is archived is noted, and
 //! what of it lies at the beginning of the stream goes by one request. What lies behind a
 //! log that is still written, or that another scheduler archived, goes by itself after a
-//! while. What is noted is forgotten with the connection, since a server that lost its last
-//! messages gives their places to others, and with the process; [`crate::settle`] looks for
-//! what is left then.
+//! while. What is noted is forgotten with the process; see [`crate::settle`] for what the
+//! next one does about it.
 //! Invariant: what is removed is archived, by a record that says so.
 
 use std::collections::BTreeMap;
@@ -23,10 +22,6 @@ use super::{Error, Logs};
 pub(super) struct Shelf {
     /// By place in the stream.
     chunks: BTreeMap<u64, Noted>,
-    /// The connection under which the places hold.
-    epoch: u64,
-    /// Whether something was forgotten that may lie in the stream still.
-    has_lost: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,21 +31,7 @@ struct Noted {
 }
 
 impl Shelf {
-    /// Forgets what was noted under an earlier connection; false if `epoch` is earlier.
-    fn connect(&mut self, epoch: u64) -> bool {
-        if self.epoch < epoch {
-            self.has_lost |= !self.chunks.is_empty();
-            self.chunks.clear();
-            self.epoch = epoch;
-        }
-        self.epoch == epoch
-    }
-
-    fn note(&mut self, job: JobId, places: &[u64], epoch: u64, since: Instant) {
-        if !self.connect(epoch) {
-            self.has_lost = true;
-            return;
-        }
+    fn note(&mut self, job: JobId, places: &[u64], since: Instant) {
         self.chunks.extend(places.iter().map(|place| (*place, Noted { job, since })));
     }
 
@@ -78,16 +59,9 @@ impl Shelf {
 }
 
 impl Logs {
-    /// Notes that chunks of a job are archived, as its record says now. They were read
-    /// over the connection `epoch`.
-    pub(crate) fn note_archived(&self, region: &Region, job: JobId, places: &[u64], epoch: u64) {
-        self.shelf(region, |shelf| shelf.note(job, places, epoch, Instant::now()));
-    }
-
-    /// Whether something that was noted was forgotten since this was asked last, because
-    /// the connection is another one.
-    pub(crate) fn has_lost(&self, region: &Region) -> bool {
-        self.shelf(region, |shelf| std::mem::take(&mut shelf.has_lost))
+    /// Notes that chunks of a job are archived, as its record says now.
+    pub(crate) fn note_archived(&self, region: &Region, job: JobId, places: &[u64]) {
+        self.shelf(region, |shelf| shelf.note(job, places, Instant::now()));
     }
 
     /// Removes what is archived and lies at the beginning of the stream, and each log
@@ -98,17 +72,9 @@ impl Logs {
     pub(crate) async fn sweep(&self, region: &Region, patience: Duration) -> Result<(), Error> {
         let logs = self.bus.logs();
         let failed = |source| Error::Sweep { region: region.clone(), source };
-        loop {
-            let epoch = self.epoch();
-            let is_empty = |shelf: &mut Shelf| !shelf.connect(epoch) || shelf.chunks.is_empty();
-            if self.shelf(region, is_empty) {
-                return Ok(());
-            }
+        while !self.shelf(region, |shelf| shelf.chunks.is_empty()) {
             let first = logs.lying(region).await.map_err(failed)?.first;
             let end = self.shelf(region, |shelf| shelf.known_to(first));
-            if self.epoch() != epoch {
-                continue;
-            }
             if end == first {
                 break;
             }
@@ -121,11 +87,6 @@ impl Logs {
             self.shelf(region, |shelf| shelf.forget(job));
         }
         Ok(())
-    }
-
-    /// Counts connections to NATS.
-    pub(super) fn epoch(&self) -> u64 {
-        self.bus.connection_state().borrow().epoch
     }
 
     fn shelf<T>(&self, region: &Region, look: impl FnOnce(&mut Shelf) -> T) -> T {

@@ -1,7 +1,7 @@
 //! What a region's streams need from time to time, beside the jobs.
 //!
-//! Owns when archived logs are removed, those included that a scheduler which died, or lost
-//! its connection, had archived and not removed, and that a queue which runs empty keeps its file.
+//! Owns when archived logs are removed, those included that a scheduler which died had
+//! archived and not removed, and that a queue which runs empty keeps its file.
 //! Invariant: of a job's log nothing is removed that was stored after it was looked at,
 //! for the job may have been redriven meanwhile.
 
@@ -30,7 +30,6 @@ impl Settler {
                 if !is_kept || self.queue.was_busy(&region) {
                     is_kept = noted(&region, self.keep_file(&region).await);
                 }
-                is_tidy &= !self.logs.has_lost(&region);
                 is_tidy = is_tidy || noted(&region, self.tidy(&region).await);
                 tokio::time::sleep(PERIOD).await;
             };

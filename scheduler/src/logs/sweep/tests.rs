@@ -9,8 +9,8 @@ fn job(n: u128) -> JobId {
 #[test]
 fn what_is_known_without_a_gap_goes_and_what_is_gone_is_forgotten() {
     let (mut shelf, now) = (Shelf::default(), Instant::now());
-    shelf.note(job(1), &[3, 5], 1, now);
-    shelf.note(job(2), &[4, 7], 1, now);
+    shelf.note(job(1), &[3, 5], now);
+    shelf.note(job(2), &[4, 7], now);
     assert_eq!(shelf.known_to(2), 2, "the first one is not ours");
     assert_eq!(shelf.known_to(3), 6);
     assert_eq!(shelf.known_to(5), 6);
@@ -23,26 +23,10 @@ fn what_is_known_without_a_gap_goes_and_what_is_gone_is_forgotten() {
 fn a_log_waits_from_when_it_was_archived_and_goes_up_to_its_last_chunk() {
     let (mut shelf, now) = (Shelf::default(), Instant::now());
     let later = now + Duration::from_secs(1);
-    shelf.note(job(1), &[3, 5], 1, now);
-    shelf.note(job(2), &[4, 7], 1, later);
+    shelf.note(job(1), &[3, 5], now);
+    shelf.note(job(2), &[4, 7], later);
     assert_eq!(shelf.waiting_since(now), BTreeMap::from([(job(1), 5)]));
     assert_eq!(shelf.waiting_since(later), BTreeMap::from([(job(1), 5), (job(2), 7)]));
     shelf.forget(job(1));
     assert_eq!(shelf.waiting_since(later), BTreeMap::from([(job(2), 7)]));
-}
-
-#[test]
-fn places_are_forgotten_with_the_connection_under_which_they_were_read() {
-    let (mut shelf, now) = (Shelf::default(), Instant::now());
-    assert!(shelf.connect(1) && !shelf.has_lost, "there was nothing to forget");
-    shelf.note(job(1), &[3], 1, now);
-    // Another log was read over the next connection before anybody swept.
-    shelf.note(job(2), &[4], 2, now);
-    assert!(std::mem::take(&mut shelf.has_lost));
-    assert_eq!(shelf.chunks.keys().copied().collect::<Vec<_>>(), [4]);
-    // And this one before, but is archived only now.
-    shelf.note(job(3), &[5], 1, now);
-    assert!(std::mem::take(&mut shelf.has_lost));
-    assert_eq!(shelf.chunks.keys().copied().collect::<Vec<_>>(), [4]);
-    assert!(!shelf.connect(1) && shelf.connect(2) && !shelf.has_lost);
 }

@@ -99,24 +99,6 @@ async fn what_a_scheduler_archived_and_did_not_remove_the_next_one_finds() {
 }
 
 #[tokio::test]
-async fn places_that_were_read_before_the_server_came_back_are_not_trusted() {
-    let (mut server, bus) = start().await;
-    let (only, folder) = (replica(&bus).await, tempfile::tempdir().unwrap());
-    let settler = settler(&bus, &only, &folder);
-    let job = begun(&bus, &only, "a").await;
-    close(&settler, &job).await;
-    let epoch = bus.connected().await;
-    server.restart().await;
-    let mut connection = bus.connection_state();
-    connection.wait_for(|state| state.up && state.epoch > epoch).await.unwrap();
-    settler.logs.sweep(&job.region, Duration::ZERO).await.unwrap();
-    assert_eq!(chunks(&bus, &job).await, 2);
-    assert!(settler.logs.has_lost(&job.region) && !settler.logs.has_lost(&job.region));
-    settler.tidy(&job.region).await.unwrap();
-    assert_eq!(chunks(&bus, &job).await, 0);
-}
-
-#[tokio::test]
 async fn a_job_that_was_redriven_elsewhere_keeps_what_its_new_life_wrote() {
     let (_server, bus) = start().await;
     let (here, there) = (replica(&bus).await, replica(&bus).await);
