@@ -62,7 +62,6 @@ pub struct Queue {
     view: Arc<View>,
     ledger: Arc<Ledger>,
     lines: Mutex<Lines>,
-    busy: Mutex<HashSet<Region>>,
 }
 
 type Key = (Region, Class);
@@ -72,7 +71,7 @@ impl Queue {
     /// Nothing is admitted yet.
     #[must_use]
     pub fn new(view: Arc<View>, ledger: Arc<Ledger>) -> Self {
-        Self { view, ledger, lines: Mutex::default(), busy: Mutex::default() }
+        Self { view, ledger, lines: Mutex::default() }
     }
 
     /// Asks whether a waiting job, which is due, may be sent now.
@@ -82,7 +81,6 @@ impl Queue {
         let mut lines = self.lines();
         let line = lines.entry(key.clone()).or_default();
         if line.asked_again(record.id, attempt) {
-            self.busy().insert(key.0);
             return Turn::Now;
         }
         line.ask(record, attempt, true, now);
@@ -91,7 +89,6 @@ impl Queue {
         let turn = match line.is_granted(&record.id, attempt) {
             true => {
                 line.asked_again(record.id, attempt);
-                self.busy().insert(record.region.clone());
                 Turn::Now
             }
             false => Turn::Later { is_long: line.is_long(record, now) },
@@ -99,11 +96,6 @@ impl Queue {
         drop(lines);
         self.announce(sent.into_iter().filter(|job| *job != record.id));
         turn
-    }
-
-    /// Whether jobs of a region were admitted since this was asked last.
-    pub fn was_busy(&self, region: &Region) -> bool {
-        self.busy().remove(region)
     }
 
     /// For how long the waiting attempt of a job has been admitted; `None` if it was
@@ -274,10 +266,6 @@ impl Queue {
 
     fn announce(&self, jobs: impl Iterator<Item = JobId>) {
         jobs.for_each(|job| self.ledger.announce(job));
-    }
-
-    fn busy(&self) -> MutexGuard<'_, HashSet<Region>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

@@ -1,7 +1,7 @@
 //! What a region's streams need from time to time, beside the jobs.
 //!
 //! Owns when archived logs are removed, those included that a scheduler which died had
-//! archived and not removed, and that a queue which runs empty keeps its file.
+//! archived and not removed.
 //! Invariant: of a job's log nothing is removed that was stored after it was looked at,
 //! for the job may have been redriven meanwhile.
 
@@ -24,12 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Settler {
     /// Looks after the streams of a region, until the shutdown.
     pub async fn tend(self: Arc<Self>, region: Region, shutdown: CancellationToken) {
-        let (mut is_tidy, mut is_kept, mut goes_on) = (false, false, true);
+        let (mut is_tidy, mut goes_on) = (false, true);
         while goes_on {
             let tended = async {
-                if !is_kept || self.queue.was_busy(&region) {
-                    is_kept = noted(&region, self.keep_file(&region).await);
-                }
                 is_tidy = is_tidy || noted(&region, self.tidy(&region).await);
                 tokio::time::sleep(PERIOD).await;
             };
@@ -41,10 +38,6 @@ impl Settler {
             let swept = self.logs.sweep(&region, patience).await;
             noted(&region, swept.map_err(Error::Log));
         }
-    }
-
-    async fn keep_file(&self, region: &Region) -> Result<(), Error> {
-        self.bus.jobs().keep_file(region).await.map_err(Error::Dispatch)
     }
 
     /// Removes from the stream of a region what is archived.

@@ -9,7 +9,6 @@ mod puller;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, PurgeError};
-use bytes::Bytes;
 use serde::Serialize;
 use slipway_domain::spec::JobKind;
 use slipway_domain::{AttemptNumber, Class, JobId, Region};
@@ -52,15 +51,6 @@ pub enum Error {
         #[source]
         source: PurgeError,
     },
-    /// The message that nobody takes was not put in place.
-    #[error("the queue of region `{region}` has no placeholder")]
-    Placeholder {
-        /// The region.
-        region: Region,
-        /// What the client saw.
-        #[source]
-        source: BoxError,
-    },
     /// The queue did not tell whether it holds a job.
     #[error("cannot look up job `{job}` in its queue")]
     LookUp {
@@ -90,7 +80,7 @@ impl Error {
         match self {
             Self::Encode { .. } => false,
             Self::Publish { source, .. } => source.is_retryable(),
-            Self::Purge { .. } | Self::LookUp { .. } | Self::Placeholder { .. } => true,
+            Self::Purge { .. } | Self::LookUp { .. } => true,
             Self::Count { source, .. } => match source.kind() {
                 ConsumerErrorKind::JetStream(error) => is_passing(error.error_code().0),
                 ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request => true,
@@ -199,25 +189,6 @@ impl JobQueue {
             Err(error) if crate::bucket::is_no_message(&error) => Ok(false),
             Err(error) => Err(failed(error.into())),
         }
-    }
-
-    /// Puts a message at the end of a region's queue that nobody takes, in the place of
-    /// an earlier one. The server keeps messages in files of some megabytes: one that
-    /// has no message any more is deleted, and the next message makes another, which
-    /// would be so for nearly every job of a queue that is mostly empty.
-    ///
-    /// # Errors
-    /// [`Error::Placeholder`].
-    pub async fn keep_file(&self, region: &Region) -> Result<(), Error> {
-        let failed = |source: BoxError| Error::Placeholder { region: region.clone(), source };
-        let subject = topology::placeholder_subject(region);
-        let id = format!("placeholder/{:032x}", rand::random::<u128>());
-        let message = Outgoing::new(subject.clone(), Bytes::new(), &id);
-        message.send(&self.bus).await.map_err(|source| failed(source.into()))?;
-        let stream = self.bus.context().get_stream_no_info(topology::jobs_stream(region)).await;
-        let stream = stream.map_err(|source| failed(source.into()))?;
-        let purged = stream.purge().filter(subject).keep(1).await;
-        purged.map(|_| ()).map_err(|source| failed(source.into()))
     }
 
     /// Removes every message of a job and says how many there were. One that

@@ -148,12 +148,6 @@ pub fn job_filter(region: &Region, job: &JobId) -> String {
     format!("slipway.jobs.{region}.*.*.{job}")
 }
 
-/// Where the message lies that is for nobody; no consumer has it.
-#[must_use]
-pub fn placeholder_subject(region: &Region) -> String {
-    format!("slipway.jobs.{region}.placeholder")
-}
-
 /// Where a worker reports on a job.
 #[must_use]
 pub fn event_subject(region: &Region, worker: &WorkerId, job: &JobId) -> String {

@@ -110,31 +110,6 @@ async fn purged_job_is_never_delivered() {
 }
 
 #[tokio::test]
-async fn what_keeps_the_file_of_a_queue_is_one_message_that_nobody_takes() {
-    let (server, bus) = start().await;
-    let (queue, us) = (bus.jobs(), region("us"));
-    for _ in 0..3 {
-        queue.keep_file(&us).await.unwrap();
-        assert_eq!(messages(&server, "JOBS_us").await, 1);
-    }
-    for class in Class::ALL {
-        let now = queue.pending(&us, class).await.unwrap();
-        assert_eq!((now.waiting, now.delivered), (0, 0));
-    }
-    // It stands in nobody's way, and is not purged with a job.
-    let (one, two) = (job(), job());
-    publish(&queue, "us", Class::Cpu, one).await;
-    publish(&queue, "us", Class::Cpu, two).await;
-    queue.keep_file(&us).await.unwrap();
-    assert_eq!(messages(&server, "JOBS_us").await, 3);
-    assert_eq!(queue.purge(&us, one).await.unwrap(), 1);
-    let delivery = take(&queue.puller(&us, Class::Cpu)).await;
-    assert_eq!(*delivery.payload.as_ref().unwrap(), two);
-    delivery.ack().await.unwrap();
-    assert_eq!(messages(&server, "JOBS_us").await, 1);
-}
-
-#[tokio::test]
 async fn attempt_is_queued_once_however_often_it_is_published() {
     let (server, bus) = start().await;
     let queue = bus.jobs();
