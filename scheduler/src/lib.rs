@@ -312,10 +312,8 @@ fn start_work(
     tasks.spawn_essential("settle", settler.clone().run(work, tasks.clone()));
     for region in config.regions.keys().cloned() {
         let bus = settler.bus.clone();
-        let events =
-            events::run(bus, region.clone(), settler.clone(), tasks.clone(), shutdown.clone());
+        let events = events::run(bus, region, settler.clone(), tasks.clone(), shutdown.clone());
         tasks.spawn_essential("events", events);
-        tasks.spawn("streams", settler.clone().tend(region, shutdown.clone()));
     }
     let reconciler = reconcile::run(settler, config.reconcile_interval, shutdown);
     tasks.spawn_essential("reconcile", reconciler);

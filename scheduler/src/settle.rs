@@ -7,7 +7,6 @@
 
 mod lane;
 mod removal;
-mod streams;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -30,7 +29,7 @@ use tracing::Instrument as _;
 use crate::api::present;
 use crate::calm::Calm;
 use crate::ledger::{self, Ledger};
-use crate::logs::{self, Logs, Sealed};
+use crate::logs::{self, Logs};
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Turn};
 use crate::trace;
@@ -319,17 +318,10 @@ impl Settler {
             // Nobody will ask for it, but those who read it now see its end.
             return self.logs.end(record).await.map_err(Error::Log);
         }
-        let (id, region) = (record.id, &record.region);
-        let sealed = self.logs.seal(record).await.map_err(Error::Log)?;
-        let moved = self.ledger.move_job(id, JobEvent::LogArchived).await;
+        let last = self.logs.seal(record).await.map_err(Error::Log)?;
+        let moved = self.ledger.move_job(record.id, JobEvent::LogArchived).await;
         moved.map_err(Error::Ledger)?;
-        match sealed {
-            Sealed::Short { places } => {
-                self.logs.note_archived(region, id, &places);
-                Ok(())
-            }
-            Sealed::Long { last } => self.logs.purge(id, region, last).await.map_err(Error::Log),
-        }
+        self.logs.purge(record.id, &record.region, last).await.map_err(Error::Log)
     }
 }
 

@@ -186,7 +186,6 @@ impl From<logs::Error> for ApiError {
             logs::Error::Stream { .. }
             | logs::Error::Store { .. }
             | logs::Error::NoAnswer { .. }
-            | logs::Error::Sweep { .. }
             | logs::Error::Incomplete { .. }
             | logs::Error::Interrupted { .. } => Self::unavailable(&error),
             logs::Error::Spool { .. } | logs::Error::Entry { .. } => Self::internal(&error),

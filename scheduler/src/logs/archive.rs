@@ -24,38 +24,24 @@ const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// buffers are filled with zeros for each.
 const PIECE: usize = 64 << 10;
 
-/// What was archived, by places in the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sealed {
-    /// Every chunk of a log that is short.
-    Short {
-        /// Where they lie, in order.
-        places: Vec<u64>,
-    },
-    /// A log up to its end.
-    Long {
-        /// Where that lies.
-        last: u64,
-    },
-}
-
 impl Logs {
     /// Ends the log of a job that is over and archives it, after what the archive
-    /// has of an earlier life of the job. May be repeated.
+    /// has of an earlier life of the job. May be repeated. Returns the place in
+    /// the stream up to which it is archived.
     ///
     /// # Errors
     /// The stream or the store cannot be reached; nothing is lost then.
-    pub async fn seal(&self, record: &JobRecord) -> Result<Sealed, Error> {
+    pub async fn seal(&self, record: &JobRecord) -> Result<u64, Error> {
         let job = record.id;
         self.end(record).await?;
         let store = self.store(record)?;
-        if let Some((log, places)) = short(&self.bus, record).await {
+        if let Some((log, last)) = short(&self.bus, record).await {
             write_short(store, job, &log).await?;
-            return Ok(Sealed::Short { places });
+            return Ok(last);
         }
         let written = write(&self.bus, store, record);
         match tokio::time::timeout(ARCHIVE_DEADLINE, written).await {
-            Ok(written) => written.map(|last| Sealed::Long { last }),
+            Ok(written) => written,
             Err(_) => Err(Error::NoAnswer { job }),
         }
     }
@@ -141,9 +127,9 @@ impl Logs {
     }
 }
 
-/// A log that is short, as most are, whole, and where its chunks lie in the stream.
+/// A log that is short, as most are, whole, and the place of its end in the stream.
 /// Reading it so costs one request, and compressing it at once takes little memory.
-async fn short(bus: &Bus, record: &JobRecord) -> Option<(Vec<u8>, Vec<u64>)> {
+async fn short(bus: &Bus, record: &JobRecord) -> Option<(Vec<u8>, u64)> {
     if record.revival.redrives > 0 {
         return None;
     }
@@ -154,15 +140,14 @@ async fn short(bus: &Bus, record: &JobRecord) -> Option<(Vec<u8>, Vec<u64>)> {
         tracing::debug!(job.id = %job, error, "reading the log another way");
     });
     let mut merge = LogMerge::after(LogSeq::ZERO);
-    let (mut log, mut places) = (vec![], vec![]);
+    let mut log = vec![];
     for chunk in chunks.ok()? {
         for (_, line) in chunk::accept(job, &chunk.bytes, &mut merge) {
             log.extend_from_slice(line);
         }
-        places.push(chunk.stream_seq);
         if merge.ended() {
             note_gaps(job, &merge);
-            return Some((log, places));
+            return Some((log, chunk.stream_seq));
         }
     }
     None

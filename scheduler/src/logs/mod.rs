@@ -11,7 +11,6 @@ mod chunk;
 mod end;
 mod piece;
 mod spool;
-mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +27,7 @@ use slipway_runtime::Tasks;
 
 use crate::view::View;
 use spool::Spool;
-use sweep::Shelf;
 
-pub use archive::Sealed;
 pub use piece::{Piece, Pieces};
 
 /// Why a log cannot be read or archived.
@@ -56,15 +53,6 @@ pub enum Error {
         /// Why.
         #[source]
         source: slipway_blobstore::Error,
-    },
-    /// What is archived was not removed from its stream.
-    #[error("the log stream of region `{region}` is not rid of what is archived")]
-    Sweep {
-        /// The region.
-        region: Region,
-        /// Why.
-        #[source]
-        source: slipway_bus::logs::Error,
     },
     /// A temporary file cannot be used.
     #[error("cannot spool the log of job `{job}`")]
@@ -112,7 +100,6 @@ pub struct Logs {
     stores: BTreeMap<Region, Store>,
     tasks: Tasks,
     spools: Mutex<HashMap<JobId, Weak<Spool>>>,
-    shelves: Mutex<BTreeMap<Region, Shelf>>,
 }
 
 /// Entries of an archived log, in order.
@@ -122,8 +109,7 @@ impl Logs {
     /// Logs over the bus and the regions' object stores.
     #[must_use]
     pub fn new(bus: Bus, view: Arc<View>, stores: BTreeMap<Region, Store>, tasks: Tasks) -> Self {
-        let (spools, shelves) = (Mutex::default(), Mutex::default());
-        Self { bus, view, stores, tasks, spools, shelves }
+        Self { bus, view, stores, tasks, spools: Mutex::default() }
     }
 
     /// The entries of a job's log after `after`. With `follow` the stream goes

@@ -1,8 +1,6 @@
 //! The end of a job, on a real nats-server.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-mod sweep;
-
 use futures::StreamExt as _;
 use slipway_bus::logs::Item;
 use slipway_domain::log::LogSource;
@@ -86,7 +84,6 @@ async fn logs_are_archived_whole_and_purged_however_long_they_are_and_whoever_wr
         }
         only.ledger.move_job(job.id, published()).await.unwrap();
         assert!(settler.close(job.id).await.is_ok());
-        settler.logs.sweep(&job.region, Duration::ZERO).await.unwrap();
         assert_eq!(bus.logs().read_all(&job.region, job.id).await.unwrap(), []);
         let pieces = settler.logs.read(job.id, LogSeq::ZERO, true).await.unwrap();
         let pieces: Vec<_> = pieces.map(Result::unwrap).collect().await;

@@ -7,11 +7,9 @@
 
 mod short;
 
-use std::collections::BTreeSet;
-
 use async_nats::jetstream::stream::PurgeError;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use slipway_domain::{JobId, Region, WorkerId};
 
 use crate::connection::Bus;
@@ -21,8 +19,6 @@ use crate::{jobs, topology};
 
 /// Chunks asked for at a time; they are up to a megabyte each.
 const BATCH: usize = 32;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a log was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +47,6 @@ pub enum Error {
         /// The job.
         job: JobId,
     },
-    /// The stream did not say where it begins, or was not purged.
-    #[error("the logs of region `{region}` were not purged")]
-    Sweep {
-        /// The region.
-        region: Region,
-        /// What the client saw.
-        #[source]
-        source: BoxError,
-    },
     /// The log may still be there.
     #[error("the log of job `{job}` was not purged")]
     Purge {
@@ -80,7 +67,7 @@ impl Error {
         match self {
             Self::Publish { source, .. } => source.is_retryable(),
             Self::Read { .. } => false,
-            Self::NoAnswer { .. } | Self::Purge { .. } | Self::Sweep { .. } => true,
+            Self::NoAnswer { .. } | Self::Purge { .. } => true,
         }
     }
 }
@@ -192,61 +179,6 @@ impl Logs {
         let (stream, filter) = (topology::logs_stream(region), topology::log_filter(region, &job));
         let purged = jobs::purge(&self.bus, &stream, filter, Some(last)).await;
         purged.map_err(|source| Error::Purge { job, source })
-    }
-}
-
-/// What lies in the log stream of a region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lying {
-    /// The place of the first chunk, or of the next one if there is none.
-    pub first: u64,
-    /// The place of the last chunk that was ever stored.
-    pub last: u64,
-}
-
-impl Logs {
-    /// What lies in the stream of a region.
-    ///
-    /// # Errors
-    /// [`Error::Sweep`].
-    pub async fn lying(&self, region: &Region) -> Result<Lying, Error> {
-        let failed = |source: BoxError| Error::Sweep { region: region.clone(), source };
-        let stream = self.bus.context().get_stream(topology::logs_stream(region)).await;
-        let stream = stream.map_err(|source| failed(source.into()))?;
-        let state = &stream.cached_info().state;
-        Ok(Lying { first: state.first_sequence, last: state.last_sequence })
-    }
-
-    /// The jobs that have chunks in the stream of a region.
-    ///
-    /// # Errors
-    /// [`Error::Sweep`].
-    pub async fn jobs(&self, region: &Region) -> Result<Vec<JobId>, Error> {
-        let failed = |source: BoxError| Error::Sweep { region: region.clone(), source };
-        let stream = self.bus.context().get_stream_no_info(topology::logs_stream(region)).await;
-        let stream = stream.map_err(|source| failed(source.into()))?;
-        let mut subjects = stream
-            .info_with_subjects(topology::logs_filter(region))
-            .await
-            .map_err(|source| failed(source.into()))?;
-        let mut jobs = BTreeSet::new();
-        while let Some(subject) = subjects.next().await {
-            let (subject, _) = subject.map_err(|source| failed(source.into()))?;
-            jobs.extend(topology::worker_and_job(&subject).map(|(_, job)| job));
-        }
-        Ok(jobs.into_iter().collect())
-    }
-
-    /// Removes every chunk of a region that lies before `place`, whose ever it is.
-    ///
-    /// # Errors
-    /// [`Error::Sweep`].
-    pub async fn purge_before(&self, region: &Region, place: u64) -> Result<u64, Error> {
-        let failed = |source: BoxError| Error::Sweep { region: region.clone(), source };
-        let stream = self.bus.context().get_stream_no_info(topology::logs_stream(region)).await;
-        let stream = stream.map_err(|source| failed(source.into()))?;
-        let purged = stream.purge().sequence(place).await;
-        purged.map(|purged| purged.purged).map_err(|source| failed(source.into()))
     }
 }
 

@@ -178,12 +178,6 @@ pub fn log_filter(region: &Region, job: &JobId) -> String {
     format!("slipway.logs.{region}.*.{job}")
 }
 
-/// Every chunk of a region's logs.
-#[must_use]
-pub fn logs_filter(region: &Region) -> String {
-    format!("slipway.logs.{region}.>")
-}
-
 /// Where a worker listens for a word from the scheduler.
 #[must_use]
 pub fn control_subject(region: &Region, worker: &WorkerId, verb: &str) -> String {
