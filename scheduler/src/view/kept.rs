@@ -5,8 +5,8 @@
 //! JSON, a quarter of its size, and unpacked for whoever reads it, in a few
 //! microseconds. The dictionary is trained on the first of the records themselves, by a
 //! thread of its own since that takes tens of milliseconds, and lives as long as this
-//! process; before it is there, nothing is packed, so a small installation never is. Refuses to judge revisions. Invariant: what is read is what
-//! was put in.
+//! process; before it is there, nothing is packed, so a small installation never is.
+//! Refuses to judge revisions. Invariant: what is read is what was put in.
 
 #[cfg(test)]
 mod tests;

@@ -290,9 +290,7 @@ impl Open {
             Taken::Lost(Lost::Ended(words))
         }
     }
-}
 
-impl Open {
     /// A request came to its end without all that it asked for. The server says how much
     /// that was; where it is the only one, nothing more comes whatever was said.
     fn ended(&mut self, headers: Option<&HeaderMap>, in_flight: InFlight) {

@@ -182,7 +182,6 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Without the URL: one that a redirect led to may be signed.
 /// Whether nobody answered, so that what they speak is still unknown.
 fn says_nothing(error: &reqwest::Error) -> bool {
     let causes = std::iter::successors(error.source(), |&error| error.source());
@@ -190,6 +189,7 @@ fn says_nothing(error: &reqwest::Error) -> bool {
     error.is_timeout() || causes.filter_map(|error| error.downcast_ref()).any(is_refused)
 }
 
+/// Without the URL: one that a redirect led to may be signed.
 pub(crate) fn unreachable(host: &str, error: reqwest::Error) -> Error {
     Error::Unreachable { host: host.to_owned(), source: error.without_url().into() }
 }

@@ -39,7 +39,8 @@ async fn publish(bus: &Bus, class: Class) -> JobId {
     job
 }
 
-/// Waits until nobody asks for a job of any class, or as many as are said do.
+/// Waits until so many requests for jobs, of all classes, are open. Looks again and again:
+/// the server tells nobody of a request that was made or taken back.
 async fn asked(bus: &Bus, wanted: u64) {
     let asked = async || {
         let mut all = 0;
