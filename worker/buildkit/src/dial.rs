@@ -34,8 +34,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// the Dockerfile that is at fault; by itself the client takes 16 KiB and breaks
 /// the stream at more, which looks like a lost connection.
 const MAX_TRAILERS: u32 = 16 << 20;
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// What BuildKit may send on a stream before we take it. The one that gets much is
+/// that of the status, and what is on its way there can no longer share a message
+/// ([`crate::pace`]); the answers to a solve and in a session are small.
+const STREAM_WINDOW: u32 = 16 << 10;
 
 /// Longest answer head to an upgrade request.
 const MAX_UPGRADE_HEAD: usize = 16 << 10;
@@ -92,7 +95,6 @@ async fn connect(
 fn tuned(uri: String) -> Result<tonic::transport::Endpoint, tonic::transport::Error> {
     Ok(tonic::transport::Endpoint::from_shared(uri)?
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_TRAILERS)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)

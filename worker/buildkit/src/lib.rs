@@ -18,6 +18,7 @@ pub mod endpoint;
 mod error;
 mod event;
 mod llb;
+mod pace;
 mod redact;
 pub mod render;
 mod request;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1 as proto;
-use futures::{StreamExt, TryFutureExt};
+use futures::{Stream, StreamExt, TryFutureExt};
 use slipway_oci::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use crate::client::Target;
 use crate::error::Error;
 use crate::event::BuildEvent;
+use crate::pace::Pace;
 use crate::redact::Redactor;
 use crate::request::SolveRequest;
 use crate::session::{Keys, Session};
@@ -156,7 +157,10 @@ async fn run(
     events: mpsc::Sender<Vec<BuildEvent>>,
 ) -> Result<proto::SolveResponse, tonic::Status> {
     let (over, is_over) = oneshot::channel();
-    let status = follow(channel.clone(), wire.r#ref.clone(), tracker, events, is_over);
+    let mut control = dial::control(channel.clone());
+    let request = proto::StatusRequest { r#ref: wire.r#ref.clone() };
+    let messages = control.status(request).map_ok(Response::into_inner).try_flatten_stream();
+    let status = follow(messages, tracker, events, is_over);
     let solve = async {
         let answer = dial::control(channel).solve(wire).await;
         let _ = over.send(());
@@ -168,25 +172,24 @@ async fn run(
 
 /// Passes on events until the status stream ends, which it does by itself soon
 /// after the job. A reader that is slow is waited for; a stream that is, is not.
+/// While the solve runs, messages are taken at our pace.
 async fn follow(
-    channel: Channel,
-    reference: String,
+    messages: impl Stream<Item = Result<proto::StatusResponse, tonic::Status>>,
     mut tracker: Tracker,
     events: mpsc::Sender<Vec<BuildEvent>>,
     is_over: oneshot::Receiver<()>,
 ) {
-    let mut control = dial::control(channel);
-    let request = proto::StatusRequest { r#ref: reference };
-    let mut messages =
-        pin!(control.status(request).map_ok(Response::into_inner).try_flatten_stream());
+    let mut messages = pin!(messages);
     let mut is_over = pin!(is_over);
     let mut grace = None;
     let mut told = false;
+    let mut pace = Pace::new();
     loop {
         let message = match grace {
-            // Cancel-safe: `next` on a gRPC stream keeps what it has received.
+            // Cancel-safe: `next` on a gRPC stream keeps what it has received, and
+            // the pace is kept whoever waits for it.
             None => tokio::select! {
-                message = messages.next() => message,
+                message = async { pace.turn().await; messages.next().await } => message,
                 _ = &mut is_over => {
                     grace = Some(if told { STATUS_GRACE } else { NO_STATUS_GRACE });
                     continue;
@@ -200,6 +203,7 @@ async fn follow(
         match message {
             Some(Ok(message)) => {
                 told = true;
+                pace.took();
                 if events.send(tracker.apply(message)).await.is_err() {
                     return;
                 }
@@ -222,3 +226,6 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
