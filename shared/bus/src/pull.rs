@@ -169,11 +169,14 @@ impl Pull {
     }
 
     /// Gives up and returns the messages that were in flight, which the server
-    /// counts as delivered.
+    /// counts as delivered. Where the last request was answered there is nothing to do.
     pub(crate) async fn give_up(&mut self) -> Vec<Message> {
         if let Some(open) = &mut self.open
             && open.closing.is_none()
         {
+            if self.in_flight == InFlight::Keep && open.outstanding == 0 {
+                return Vec::new();
+            }
             let until = Instant::now() + DRAIN;
             open.closing = Some(Closing { lost: Lost::Closed, told: false, until });
         }
