@@ -110,6 +110,23 @@ async fn purged_job_is_never_delivered() {
 }
 
 #[tokio::test]
+async fn taker_that_got_what_it_asked_for_holds_nothing_and_can_ask_again() {
+    let (_server, bus) = start().await;
+    let queue = bus.jobs();
+    let mut taker = queue.puller(&region("us"), Class::Cpu).taker();
+    let (one, two) = (job(), job());
+    publish(&queue, "us", Class::Cpu, one).await;
+    let held: Delivery<JobId> = soon(taker.next()).await;
+    soon(taker.give_up()).await;
+    publish(&queue, "us", Class::Cpu, two).await;
+    eventually(async || queue.pending(&region("us"), Class::Cpu).await.unwrap().waiting == 1).await;
+    let now = queue.pending(&region("us"), Class::Cpu).await.unwrap();
+    assert_eq!((now.waiting, now.delivered, now.idle_slots), (1, 1, 0));
+    let other: Delivery<JobId> = soon(taker.next()).await;
+    assert_eq!((held.payload.unwrap(), other.payload.unwrap()), (one, two));
+}
+
+#[tokio::test]
 async fn attempt_is_queued_once_however_often_it_is_published() {
     let (server, bus) = start().await;
     let queue = bus.jobs();
