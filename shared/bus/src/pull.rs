@@ -232,6 +232,14 @@ impl Pull {
     /// Makes sure that a request is open, and ahead of the end of the last one if that
     /// does no harm.
     async fn ask(&mut self) -> Result<(), Lost> {
+        // Nothing is on its way, and what is asked for over a new connection by an old
+        // subscription may be sent before the server knows that.
+        if let Some(open) = &self.open
+            && open.outstanding == 0
+            && open.epoch != self.bus.connected().await
+        {
+            self.open = None;
+        }
         if self.open.is_none() {
             let epoch = self.bus.connected().await;
             let inbox = self.bus.client().new_inbox();

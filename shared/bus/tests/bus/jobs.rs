@@ -1,5 +1,6 @@
 use std::future::pending;
 
+use futures::StreamExt as _;
 use slipway_bus::JobQueue;
 use slipway_bus::jobs::{Delivery, Puller};
 use slipway_domain::spec::JobKind;
@@ -110,20 +111,42 @@ async fn purged_job_is_never_delivered() {
 }
 
 #[tokio::test]
-async fn taker_that_got_what_it_asked_for_holds_nothing_and_can_ask_again() {
-    let (_server, bus) = start().await;
+async fn taker_that_got_what_it_asked_for_has_nothing_to_take_back() {
+    let (server, bus) = start().await;
     let queue = bus.jobs();
+    let raw = async_nats::connect(server.url()).await.unwrap();
+    let mut requests = raw.subscribe("$JS.API.CONSUMER.>").await.unwrap();
+    raw.flush().await.unwrap();
     let mut taker = queue.puller(&region("us"), Class::Cpu).taker();
     let (one, two) = (job(), job());
     publish(&queue, "us", Class::Cpu, one).await;
     let held: Delivery<JobId> = soon(taker.next()).await;
     soon(taker.give_up()).await;
     publish(&queue, "us", Class::Cpu, two).await;
-    eventually(async || queue.pending(&region("us"), Class::Cpu).await.unwrap().waiting == 1).await;
-    let now = queue.pending(&region("us"), Class::Cpu).await.unwrap();
-    assert_eq!((now.waiting, now.delivered, now.idle_slots), (1, 1, 0));
+    // It did not ask again, and said nothing else: this request comes after the first.
+    assert_eq!(delivered(&queue).await, 1);
     let other: Delivery<JobId> = soon(taker.next()).await;
     assert_eq!((held.payload.unwrap(), other.payload.unwrap()), (one, two));
+    for wanted in ["MSG.NEXT", "INFO", "MSG.NEXT"] {
+        let heard = soon(requests.next()).await.unwrap().subject;
+        assert!(heard.starts_with(&format!("$JS.API.CONSUMER.{wanted}.")), "{wanted}: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn taker_that_asks_for_nothing_goes_on_after_a_restart_of_the_server() {
+    let (mut server, bus) = start().await;
+    let queue = bus.jobs();
+    let mut taker = queue.puller(&region("us"), Class::Cpu).taker();
+    for _ in 0..3 {
+        let wanted = job();
+        soon(publish(&queue, "us", Class::Cpu, wanted)).await;
+        let delivery: Delivery<JobId> = soon(taker.next()).await;
+        assert_eq!((*delivery.payload.as_ref().unwrap(), delivery.delivered), (wanted, 1));
+        soon(delivery.ack()).await.unwrap();
+        soon(taker.give_up()).await;
+        server.restart().await;
+    }
 }
 
 #[tokio::test]
